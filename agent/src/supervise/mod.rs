@@ -1,0 +1,248 @@
+//! Supervision: containers as the config wants them, kept so. (helper supervise writes the story here)
+
+pub mod spec;
+
+use crate::docker;
+use crate::facts::Facts;
+use crate::pulse::Pulse;
+use spec::Spec;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// What `[containers.*]` says, checked: names unique, dependencies exist and have no cycle.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
+    pub containers: Vec<Container>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    pub name: String,
+    pub spec: Spec,
+    pub depends_on: Vec<Dependency>,
+    /// Between the stop signal and SIGKILL. Default 30 s.
+    pub stop_grace_period: Duration,
+    pub pull_policy: PullPolicy,
+    pub readiness: Option<Probe>,
+    /// Counts for the heartbeat. Default true.
+    pub essential: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    pub name: String,
+    pub condition: Condition,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    Started,
+    Ready,
+    Completed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    #[default]
+    Missing,
+    Always,
+    Never,
+}
+
+/// An HTTP probe from the agent: 200..=399 is success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Host to connect to; the host's loopback when the config says ":8080/path".
+    pub host: String,
+    pub port: u16,
+    pub path: String,
+    pub period: Duration,
+    pub timeout: Duration,
+    /// Failures in a row until not ready. Default 3.
+    pub failures: u32,
+    /// Successes in a row until ready. Default 1.
+    pub successes: u32,
+}
+
+/// What others may ask for.
+#[derive(Debug)]
+pub enum Command {
+    Reload(Settings, oneshot::Sender<Vec<Change>>),
+    Restart(String, oneshot::Sender<Result<(), CommandError>>),
+    Stop(Target, oneshot::Sender<Result<(), CommandError>>),
+    Start(Target, oneshot::Sender<Result<(), CommandError>>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    All,
+    Named(String),
+}
+
+/// What a reload did to one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub name: String,
+    /// "added", "removed", "replaced", "kept", "updated in place"
+    pub what: &'static str,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CommandError {
+    #[error("no container named {0:?} in the config")]
+    Unknown(String),
+    #[error("supervision has stopped")]
+    Gone,
+}
+
+/// A cheap, cloneable end for reporters and commands.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Arc<Status>>,
+}
+
+impl Handle {
+    pub fn status(&self) -> Arc<Status> {
+        self.status.borrow().clone()
+    }
+
+    pub async fn reload(&self, settings: Settings) -> Result<Vec<Change>, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Reload(settings, reply)).await?;
+        answer.await.map_err(|_| CommandError::Gone)
+    }
+
+    pub async fn restart(&self, name: &str) -> Result<(), CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Restart(name.into(), reply)).await?;
+        answer.await.map_err(|_| CommandError::Gone)?
+    }
+
+    /// Stops and stays stopped; all of them in reverse order of their start.
+    pub async fn stop(&self, target: Target) -> Result<(), CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Stop(target, reply)).await?;
+        answer.await.map_err(|_| CommandError::Gone)?
+    }
+
+    pub async fn start(&self, target: Target) -> Result<(), CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Start(target, reply)).await?;
+        answer.await.map_err(|_| CommandError::Gone)?
+    }
+
+    async fn send(&self, command: Command) -> Result<(), CommandError> {
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| CommandError::Gone)
+    }
+}
+
+/// All that reporters show, as of the last change.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    pub docker: DockerStatus,
+    /// In the order of the config.
+    pub containers: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct DockerStatus {
+    /// None until the first call has come back.
+    pub reachable: Option<bool>,
+    pub version: Option<String>,
+    pub since: Option<SystemTime>,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ContainerStatus {
+    pub name: String,
+    pub image: String,
+    pub essential: bool,
+    pub phase: Phase,
+    /// None where the container has no readiness probe.
+    pub ready: Option<bool>,
+    pub id: Option<String>,
+    pub pid: Option<i64>,
+    pub started_at: Option<SystemTime>,
+    pub restarts: u64,
+    pub last_exit: Option<Exit>,
+    pub retry_at: Option<SystemTime>,
+    /// Why it is where it is: the last error, the dependency waited for.
+    pub message: Option<String>,
+}
+
+impl ContainerStatus {
+    /// Up and, where it has a probe, ready.
+    pub fn is_well(&self) -> bool {
+        self.phase == Phase::Running && self.ready != Some(false) || self.phase == Phase::Completed
+    }
+}
+
+/// The word that status shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Docker has not been asked yet, or does not answer.
+    Unknown,
+    Waiting,
+    Pulling,
+    Starting,
+    Running,
+    Stopping,
+    Stopped,
+    Backoff,
+    /// Exited 0 where another container waits for its completion.
+    Completed,
+    /// Needs the operator: a foreign container holds the name, the spec is refused.
+    Blocked,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    pub code: i64,
+    pub class: ExitClass,
+    pub at: SystemTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitClass {
+    Clean,
+    Error,
+    Signal,
+    Oom,
+    /// We stopped it.
+    Stopped,
+}
+
+/// What supervision needs from the composition root.
+pub struct Parts {
+    pub settings: Settings,
+    pub docker: docker::Settings,
+    /// Where containers send their logs: `unix:///run/agent/forward.sock`.
+    pub log_address: Option<String>,
+    pub facts: watch::Receiver<Arc<Facts>>,
+    /// `<state>/supervise.json`: back-off and counters that outlive the agent.
+    pub memory: PathBuf,
+    pub registry: prometheus::Registry,
+    pub pulse: Pulse,
+}
+
+pub struct Supervisor {}
+
+/// Makes the room; nothing runs until [`Supervisor::run`].
+pub fn new(_parts: Parts) -> (Handle, Supervisor) {
+    todo!()
+}
+
+impl Supervisor {
+    /// Supervises until `stop`. Containers are left running: they outlive the agent.
+    pub async fn run(self, _stop: CancellationToken) {
+        todo!()
+    }
+}
