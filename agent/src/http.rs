@@ -105,18 +105,18 @@ async fn connection(stream: Stream, handler: Arc<dyn Handler>, stop: Cancellatio
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let stopped = tokio::select! {
-        result = connection.as_mut() => {
-            if let Err(error) = result {
-                debug!(%error, "connection ended early");
-            }
-            return;
-        }
-        () = stop.cancelled() => (),
+    let served = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = stop.cancelled() => None,
     };
-    let () = stopped;
-    connection.as_mut().graceful_shutdown();
-    if let Err(error) = connection.await {
+    let result = match served {
+        Some(result) => result,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
         debug!(%error, "connection ended early");
     }
 }
@@ -136,4 +136,51 @@ pub fn reply(status: u16, content_type: &'static str, body: impl Into<Bytes>) ->
 /// A one-line text reply, ended with a newline.
 pub fn text(status: u16, line: &str) -> Reply {
     reply(status, "text/plain; charset=utf-8", format!("{line}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Handler, ReplyFuture, Request, serve, text};
+    use crate::listener::Listener;
+    use crate::pulse::Pulse;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::sync::CancellationToken;
+
+    struct Slow;
+
+    impl Handler for Slow {
+        fn handle(&self, request: Request) -> ReplyFuture {
+            let path = request.uri().path().to_owned();
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                text(200, &path)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_the_current_request_finish_and_then_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let beat = Pulse::default().register("http", Duration::from_secs(60));
+        let server = serve(Listener::Tcp(listener), Arc::new(Slow), beat, stop.clone());
+        let client = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            stop.cancel();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let ((), answer) = tokio::join!(server, client);
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.ends_with("/hello\n"), "{answer}");
+        assert!(TcpStream::connect(address).await.is_err());
+    }
 }

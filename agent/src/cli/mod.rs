@@ -1,1 +1,183 @@
-//! stub
+//! The command line: one file per command, exit codes in one place.
+
+mod act;
+mod check;
+mod client;
+mod status;
+
+use crate::app;
+use crate::chain::Chain;
+use crate::config::{self, Faults, Origin};
+use clap::{Args, Parser, Subcommand};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Exit codes, the same for every command. `status` adds [`DEGRADED`].
+pub const FAILED: u8 = 1;
+pub const DEGRADED: u8 = 1;
+/// No agent answers, or a file cannot be read.
+pub const NO_AGENT: u8 = 2;
+
+/// Supervises containers, exports node metrics and forwards logs on a container host.
+#[derive(Parser)]
+#[command(name = "agent", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent: the service itself
+    Run(Files),
+    /// Validate the config; all faults at once, nothing changed
+    Check {
+        /// Files to check in place of /etc/agent/agent.toml and conf.d
+        files: Vec<PathBuf>,
+        /// Print the config in effect, defaults included
+        #[arg(long)]
+        effective: bool,
+        /// State directory, as for `run`
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
+    /// Show everything at a glance; exit 0 all well, 1 degraded, 2 no agent
+    Status {
+        /// Only this container
+        name: Option<String>,
+        /// Print JSON, the form for programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// Apply the changed config; touches only what changed
+    Reload {
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// Stop a container and start it afresh
+    Restart {
+        name: String,
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// Stop a container, or all in reverse order of their start
+    Stop {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// Start a stopped container, or all
+    Start {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        socket: Socket,
+    },
+}
+
+#[derive(Args)]
+struct Files {
+    /// Config file, in place of /etc/agent/agent.toml and conf.d; later ones win per key
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// Where the log buffer and supervision memory live
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Socket {
+    /// The agent's control socket
+    #[arg(long, value_name = "PATH", env = "AGENT_SOCKET")]
+    socket: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// The container
+    name: Option<String>,
+    /// All containers
+    #[arg(long)]
+    all: bool,
+}
+
+/// Parses the command line, runs the command, gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" to clap; a closed pipe while printing them is fine.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(NO_AGENT));
+        }
+    };
+    match cli.command {
+        Command::Run(files) => run(files),
+        Command::Check {
+            files,
+            effective,
+            state_dir,
+        } => check::check(&origin(files, state_dir), effective),
+        Command::Status { name, json, socket } => {
+            status::status(&socket.path(), name.as_deref(), json)
+        }
+        Command::Reload { socket } => act::act(&socket.path(), "/reload"),
+        Command::Restart { name, socket } => {
+            act::act(&socket.path(), &format!("/containers/{name}/restart"))
+        }
+        Command::Stop { target, socket } => act::act(&socket.path(), &target.route("stop")),
+        Command::Start { target, socket } => act::act(&socket.path(), &target.route("start")),
+    }
+}
+
+fn run(files: Files) -> ExitCode {
+    match app::run(origin(files.config, files.state_dir)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match error.downcast_ref::<Faults>() {
+                Some(faults) => complain(&format!("{faults}")),
+                None => complain(&format!("agent: {}", Chain(error.as_ref()))),
+            }
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn origin(files: Vec<PathBuf>, state_dir: Option<PathBuf>) -> Origin {
+    Origin {
+        files: (!files.is_empty()).then_some(files),
+        state_dir,
+    }
+}
+
+impl Socket {
+    /// As given, else where `agent run` without arguments puts it.
+    fn path(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(config::default_control)
+    }
+}
+
+impl Target {
+    fn route(&self, verb: &str) -> String {
+        match &self.name {
+            Some(name) => format!("/containers/{name}/{verb}"),
+            None => format!("/containers/{verb}"),
+        }
+    }
+}
+
+/// A line on stderr.
+fn complain(text: &str) {
+    // stderr may be closed; there is nobody left to tell then.
+    let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+}
+
+/// Text on stdout; a closed pipe, as from `| head`, ends quietly.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}

@@ -1,1 +1,125 @@
-//! stub
+//! What goes over the control socket: one JSON document per request.
+//!
+//! `GET /status`, `POST /reload`, `POST /containers/{start,stop}` for all,
+//! `POST /containers/NAME/{start,stop,restart}`. Times are RFC 3339 in UTC,
+//! sizes bytes, durations seconds. Shared with `cli`; nobody else speaks it.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `GET /status`: everything at a glance. Documented in docs/status.md.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub uptime_seconds: u64,
+    pub healthy: bool,
+    /// Why not healthy, one line each; empty when it is.
+    pub reasons: Vec<String>,
+    pub config: Config,
+    /// Fact → value and source.
+    pub facts: BTreeMap<String, Fact>,
+    pub docker: Docker,
+    pub containers: Vec<Container>,
+    pub logs: Logs,
+    pub metrics: Metrics,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    pub files: Vec<String>,
+    pub loaded_at: String,
+    /// The last reload's refusal, while the settings before it run on.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fact {
+    pub value: String,
+    pub source: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Docker {
+    /// null until Docker has been asked.
+    pub reachable: Option<bool>,
+    pub version: Option<String>,
+    pub since: Option<String>,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    pub name: String,
+    pub image: String,
+    pub state: String,
+    /// null where it has no readiness probe.
+    pub ready: Option<bool>,
+    pub well: bool,
+    pub essential: bool,
+    pub id: Option<String>,
+    pub pid: Option<i64>,
+    pub started_at: Option<String>,
+    pub restarts: u64,
+    pub last_exit: Option<Exit>,
+    pub retry_at: Option<String>,
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    pub code: i64,
+    pub class: String,
+    pub at: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Logs {
+    pub accepting: bool,
+    pub records_in: u64,
+    pub records_unparsed: u64,
+    pub bad_frames: u64,
+    pub connections: usize,
+    pub buffered_bytes: u64,
+    pub buffer_limit_bytes: u64,
+    pub oldest_seconds: Option<u64>,
+    pub dropped: u64,
+    pub error: Option<String>,
+    pub outputs: Vec<Output>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    pub name: String,
+    pub kind: String,
+    pub records_out: u64,
+    pub pending_bytes: u64,
+    pub oldest_seconds: Option<u64>,
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    pub scrapes: u64,
+    pub last_seconds: Option<f64>,
+    pub collectors_ok: usize,
+    pub collectors_failed: Vec<String>,
+}
+
+/// Answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub ok: bool,
+    /// What was done, or why it was not, one line each.
+    pub lines: Vec<String>,
+}
+
+impl Answer {
+    pub fn done(lines: Vec<String>) -> Answer {
+        Answer { ok: true, lines }
+    }
+
+    pub fn refused(lines: Vec<String>) -> Answer {
+        Answer { ok: false, lines }
+    }
+}

@@ -1,1 +1,185 @@
-//! stub
+//! The routes of the control socket.
+//!
+//! Who may connect is decided by the socket's mode and group; whoever can is
+//! an operator. Status comes from memory and never waits for Docker.
+
+use super::protocol::{Answer, Status};
+use crate::http::{self, Handler, Reply, ReplyFuture, Request};
+use crate::supervise::{self, CommandError, Target};
+use hyper::Method;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+
+/// What only the composition root can do.
+#[derive(Debug)]
+pub enum Command {
+    Reload(oneshot::Sender<Answer>),
+}
+
+/// Takes a snapshot of the whole agent.
+pub type Snapshot = dyn Fn() -> Status + Send + Sync;
+
+pub struct Control {
+    pub snapshot: Arc<Snapshot>,
+    pub supervise: supervise::Handle,
+    pub commands: mpsc::Sender<Command>,
+}
+
+impl Handler for Control {
+    fn handle(&self, request: Request) -> ReplyFuture {
+        let route = Route::of(request.method(), request.uri().path());
+        let snapshot = self.snapshot.clone();
+        let supervise = self.supervise.clone();
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            match route {
+                Ok(Route::Status) => json(200, &snapshot()),
+                Ok(Route::Reload) => answered(reload(&commands).await),
+                Ok(Route::Act(act, target)) => {
+                    info!(?act, ?target, "operator command");
+                    answered(perform(&supervise, act, target).await)
+                }
+                Err(status) => http::text(status, reason(status)),
+            }
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    Status,
+    Reload,
+    Act(Act, Target),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Route {
+    /// The route, or the HTTP status that refuses it.
+    fn of(method: &Method, path: &str) -> Result<Route, u16> {
+        let steps: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let (wanted, route) = match steps[..] {
+            ["status"] => (Method::GET, Route::Status),
+            ["reload"] => (Method::POST, Route::Reload),
+            ["containers", "start"] => (Method::POST, Route::Act(Act::Start, Target::All)),
+            ["containers", "stop"] => (Method::POST, Route::Act(Act::Stop, Target::All)),
+            ["containers", name, verb] => {
+                let act = match verb {
+                    "start" => Act::Start,
+                    "stop" => Act::Stop,
+                    "restart" => Act::Restart,
+                    _ => return Err(404),
+                };
+                (Method::POST, Route::Act(act, Target::Named(name.into())))
+            }
+            _ => return Err(404),
+        };
+        if *method == wanted {
+            Ok(route)
+        } else {
+            Err(405)
+        }
+    }
+}
+
+async fn reload(commands: &mpsc::Sender<Command>) -> Answer {
+    let (reply, answer) = oneshot::channel();
+    if commands.send(Command::Reload(reply)).await.is_err() {
+        return Answer::refused(vec!["the agent is stopping".into()]);
+    }
+    answer
+        .await
+        .unwrap_or_else(|_| Answer::refused(vec!["the agent is stopping".into()]))
+}
+
+async fn perform(supervise: &supervise::Handle, act: Act, target: Target) -> Answer {
+    let (object, done) = match &target {
+        Target::All => ("all containers".to_owned(), act.done()),
+        Target::Named(name) => (name.clone(), act.done()),
+    };
+    let result: Result<(), CommandError> = match (act, target) {
+        (Act::Start, target) => supervise.start(target).await,
+        (Act::Stop, target) => supervise.stop(target).await,
+        (Act::Restart, Target::Named(name)) => supervise.restart(&name).await,
+        (Act::Restart, Target::All) => Ok(()),
+    };
+    match result {
+        Ok(()) => Answer::done(vec![format!("{object}: {done}")]),
+        Err(error) => Answer::refused(vec![error.to_string()]),
+    }
+}
+
+impl Act {
+    fn done(self) -> &'static str {
+        match self {
+            Act::Start => "started",
+            Act::Stop => "stopped",
+            Act::Restart => "restarted",
+        }
+    }
+}
+
+fn answered(answer: Answer) -> Reply {
+    json(if answer.ok { 200 } else { 422 }, &answer)
+}
+
+fn json<T: serde::Serialize>(status: u16, body: &T) -> Reply {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => http::reply(status, "application/json", bytes),
+        Err(error) => http::text(500, &format!("cannot encode the answer: {error}")),
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        405 => "method not allowed: GET for /status, POST for commands",
+        _ => {
+            "not found: /status, /reload, /containers/{start,stop}, /containers/NAME/{start,stop,restart}"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Act, Route};
+    use crate::supervise::Target;
+    use hyper::Method;
+
+    #[test]
+    fn every_command_has_a_route_and_only_by_its_method() {
+        let named = |act| Ok(Route::Act(act, Target::Named("vf-export".into())));
+        let cases = [
+            (Method::GET, "/status", Ok(Route::Status)),
+            (Method::POST, "/status", Err(405)),
+            (Method::POST, "/reload", Ok(Route::Reload)),
+            (Method::GET, "/reload", Err(405)),
+            (
+                Method::POST,
+                "/containers/vf-export/restart",
+                named(Act::Restart),
+            ),
+            (Method::POST, "/containers/vf-export/stop", named(Act::Stop)),
+            (
+                Method::POST,
+                "/containers/vf-export/start",
+                named(Act::Start),
+            ),
+            (
+                Method::POST,
+                "/containers/stop",
+                Ok(Route::Act(Act::Stop, Target::All)),
+            ),
+            (Method::POST, "/containers/vf-export/explode", Err(404)),
+            (Method::GET, "/", Err(404)),
+        ];
+        for (method, path, wanted) in cases {
+            assert_eq!(Route::of(&method, path), wanted, "{method} {path}");
+        }
+    }
+}

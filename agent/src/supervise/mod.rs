@@ -203,6 +203,23 @@ pub enum Phase {
     Blocked,
 }
 
+impl Phase {
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Unknown => "unknown",
+            Phase::Waiting => "waiting",
+            Phase::Pulling => "pulling",
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Stopping => "stopping",
+            Phase::Stopped => "stopped",
+            Phase::Backoff => "backoff",
+            Phase::Completed => "completed",
+            Phase::Blocked => "blocked",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
     pub code: i64,
@@ -218,6 +235,18 @@ pub enum ExitClass {
     Oom,
     /// We stopped it.
     Stopped,
+}
+
+impl ExitClass {
+    pub fn word(self) -> &'static str {
+        match self {
+            ExitClass::Clean => "clean",
+            ExitClass::Error => "error",
+            ExitClass::Signal => "signal",
+            ExitClass::Oom => "oom",
+            ExitClass::Stopped => "stopped",
+        }
+    }
 }
 
 /// What supervision needs from the composition root.

@@ -1,0 +1,248 @@
+//! Every room, made and spawned.
+
+use super::identity::Identity;
+use super::snapshot;
+use crate::config::{self, Loaded, Settings};
+use crate::control::serve::{Command, Control};
+use crate::dns::Resolver;
+use crate::heartbeat::Heartbeat;
+use crate::host::sockets::{self, Inherited};
+use crate::http::{self, Handler};
+use crate::listener::{Address, Listener};
+use crate::metrics::Metrics;
+use crate::pulse::Pulse;
+use crate::telemetry::Telemetry;
+use crate::{logs, supervise};
+use anyhow::Context;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// A local HTTP loop beats every five seconds ([`http::BEAT`]).
+const HTTP_ALLOWANCE: Duration = Duration::from_secs(20);
+
+/// The house in operation.
+pub struct Rooms {
+    pub origin: config::Origin,
+    pub settings: Settings,
+    pub files: Vec<PathBuf>,
+    pub born: Instant,
+    pub pulse: Pulse,
+    pub telemetry: Telemetry,
+    pub identity: Identity,
+    pub supervise: supervise::Handle,
+    pub logs: logs::Handle,
+    pub metrics: Arc<Metrics>,
+    pub heartbeat: Arc<Heartbeat>,
+    /// Config facts for status; changed by reload, read by the control socket.
+    pub config_state: Arc<snapshot::ConfigState>,
+    /// Ends inputs, listeners and supervision.
+    pub intake: CancellationToken,
+    /// Ends outputs.
+    pub drain: CancellationToken,
+    pub tasks: JoinSet<String>,
+    pub running: BTreeSet<String>,
+    ready: Option<Ready>,
+}
+
+/// What waits to be spawned.
+struct Ready {
+    supervisor: supervise::Supervisor,
+    logs: logs::Logs,
+    forward: Vec<Listener>,
+    metrics: Vec<Listener>,
+    heartbeat: Vec<Listener>,
+    control: Listener,
+    resolver: Resolver,
+}
+
+impl Rooms {
+    /// Binds and opens everything; the first thing that cannot be had ends the start.
+    pub fn open(
+        origin: config::Origin,
+        loaded: Loaded,
+        mut inherited: Inherited,
+        telemetry: Telemetry,
+    ) -> anyhow::Result<Rooms> {
+        let Loaded { settings, files } = loaded;
+        let born = Instant::now();
+        let pulse = Pulse::default();
+        let registry = prometheus::Registry::new();
+        let resolver = Resolver::new("/etc/resolv.conf".into());
+        let identity = Identity::new(settings.node.clone());
+
+        // The control socket first: its holder is a second agent.
+        let control = sockets::bind(&Address::Unix(settings.agent.control.clone()))
+            .context("is another agent running?")?;
+        let forward_addresses: Vec<Address> = settings
+            .logs
+            .inputs
+            .iter()
+            .flat_map(|input| input.listen.clone())
+            .collect();
+        let forward = listeners(&mut inherited, "forward", &forward_addresses)?;
+        let metrics_listeners = listeners(&mut inherited, "metrics", &settings.metrics.listen)?;
+        let heartbeat_listeners = listeners(&mut inherited, "heartbeat", &settings.heartbeat)?;
+
+        let (logs, logs_room) = logs::open(logs::Parts {
+            settings: settings.logs.clone(),
+            facts: identity.facts(),
+            resolver: resolver.clone(),
+            registry: registry.clone(),
+            pulse: pulse.clone(),
+        })?;
+        let (supervise, supervisor) = supervise::new(supervise::Parts {
+            settings: settings.containers.clone(),
+            docker: settings.docker.clone(),
+            log_address: log_address(&forward),
+            facts: identity.facts(),
+            memory: settings.agent.state_dir.join("supervise.json"),
+            registry: registry.clone(),
+            pulse: pulse.clone(),
+        });
+        let metrics = Metrics::new(&settings.metrics, registry);
+        let heartbeat = Arc::new(Heartbeat {
+            supervise: supervise.clone(),
+            logs: logs.clone(),
+            pulse: pulse.clone(),
+        });
+        Ok(Rooms {
+            config_state: Arc::new(snapshot::ConfigState::new(&files, SystemTime::now())),
+            origin,
+            settings,
+            files,
+            born,
+            pulse,
+            telemetry,
+            identity,
+            supervise,
+            logs,
+            metrics,
+            heartbeat,
+            intake: CancellationToken::new(),
+            drain: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            running: BTreeSet::new(),
+            ready: Some(Ready {
+                supervisor,
+                logs: logs_room,
+                forward,
+                metrics: metrics_listeners,
+                heartbeat: heartbeat_listeners,
+                control,
+                resolver,
+            }),
+        })
+    }
+
+    /// Starts every room. A second call does nothing.
+    pub fn spawn(&mut self, commands: &mpsc::Sender<Command>) {
+        let Some(ready) = self.ready.take() else {
+            return;
+        };
+        let control = Control {
+            snapshot: snapshot::source(self),
+            supervise: self.supervise.clone(),
+            commands: commands.clone(),
+        };
+        self.serve("control", vec![ready.control], Arc::new(control));
+        self.serve("heartbeat", ready.heartbeat, self.heartbeat.clone());
+        self.serve("metrics", ready.metrics, self.metrics.clone());
+        let (intake, drain) = (self.intake.clone(), self.drain.clone());
+        self.start("logs", ready.logs.run(ready.forward, intake.clone(), drain));
+        self.start("supervision", ready.supervisor.run(intake.clone()));
+        let metadata = self.identity.clone().learn_metadata(
+            self.settings.cloud.clone(),
+            ready.resolver,
+            intake,
+        );
+        self.start("metadata", metadata);
+    }
+
+    fn serve(&mut self, room: &str, listeners: Vec<Listener>, handler: Arc<dyn Handler>) {
+        for listener in listeners {
+            let name = format!("{room} on {}", listener.address());
+            let beat = self.pulse.register(name.clone(), HTTP_ALLOWANCE);
+            let server = http::serve(listener, handler.clone(), beat, self.intake.clone());
+            self.start(&name, server);
+        }
+    }
+
+    fn start(&mut self, name: &str, room: impl Future<Output = ()> + Send + 'static) {
+        self.running.insert(name.to_owned());
+        let name = name.to_owned();
+        self.tasks.spawn(async move {
+            room.await;
+            name
+        });
+    }
+
+    /// Waits for a room to end; for ever while none does. Cancel-safe.
+    pub async fn ended(&mut self) -> String {
+        let name = match self.tasks.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(error)) => format!("a room ({error})"),
+            None => std::future::pending().await,
+        };
+        self.running.remove(&name);
+        name
+    }
+
+    /// One line for `systemctl status`.
+    pub fn status_text(&self) -> String {
+        let verdict = self.heartbeat.verdict();
+        let status = self.supervise.status();
+        let well = status.containers.iter().filter(|one| one.is_well()).count();
+        let counts = format!("{well} of {} containers well", status.containers.len());
+        match verdict.reasons().first() {
+            None => format!("healthy: {counts}"),
+            Some(reason) => format!("degraded: {counts}; {reason}"),
+        }
+    }
+
+    pub fn files_text(&self) -> String {
+        if self.files.is_empty() {
+            return "built-in default".into();
+        }
+        let names: Vec<String> = self.files.iter().map(|f| f.display().to_string()).collect();
+        names.join(", ")
+    }
+}
+
+/// systemd's listeners of that name where it holds any, else our own.
+fn listeners(
+    inherited: &mut Inherited,
+    name: &str,
+    addresses: &[Address],
+) -> anyhow::Result<Vec<Listener>> {
+    let held = inherited.take(name);
+    if !held.is_empty() {
+        return Ok(held);
+    }
+    addresses
+        .iter()
+        .map(|address| sockets::bind(address).map_err(anyhow::Error::from))
+        .collect()
+}
+
+/// Where Docker's log driver shall send: the unix socket, which needs no port, before TCP.
+fn log_address(forward: &[Listener]) -> Option<String> {
+    let unix = forward.iter().find_map(|one| match one {
+        Listener::Unix(_) => one
+            .address()
+            .strip_prefix("unix:")
+            .map(|p| format!("unix://{p}")),
+        Listener::Tcp(_) => None,
+    });
+    unix.or_else(|| {
+        let tcp = forward.iter().find(|one| matches!(one, Listener::Tcp(_)))?;
+        Some(format!(
+            "tcp://{}",
+            tcp.address().replace("0.0.0.0", "127.0.0.1")
+        ))
+    })
+}

@@ -1,0 +1,159 @@
+//! What the rooms say of themselves, in the control protocol's words.
+
+use super::rooms::Rooms;
+use crate::control::protocol::{
+    Config, Container, Docker, Exit, Fact, Logs, Metrics, Output, Status,
+};
+use crate::control::serve::Snapshot;
+use crate::facts::Facts;
+use crate::{logs, metrics, supervise};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// What status shows of the config; a reload changes it.
+pub struct ConfigState(Mutex<Config>);
+
+impl ConfigState {
+    pub fn new(files: &[PathBuf], loaded_at: SystemTime) -> ConfigState {
+        ConfigState(Mutex::new(Config {
+            files: files.iter().map(|f| f.display().to_string()).collect(),
+            loaded_at: rfc3339(loaded_at),
+            error: None,
+        }))
+    }
+
+    /// A reload was taken.
+    pub fn taken(&self, files: &[PathBuf], at: SystemTime) {
+        *self.lock() = Config {
+            files: files.iter().map(|f| f.display().to_string()).collect(),
+            loaded_at: rfc3339(at),
+            error: None,
+        };
+    }
+
+    /// A reload was refused; what ran before runs on.
+    pub fn refused(&self, error: String) {
+        self.lock().error = Some(error);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Config> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A source of snapshots that holds cheap handles only and never waits.
+pub fn source(rooms: &Rooms) -> Arc<Snapshot> {
+    let born = rooms.born;
+    let config = rooms.config_state.clone();
+    let facts = rooms.identity.facts();
+    let heartbeat = rooms.heartbeat.clone();
+    let supervise = rooms.supervise.clone();
+    let logs = rooms.logs.clone();
+    let metrics = rooms.metrics.clone();
+    Arc::new(move || {
+        let verdict = heartbeat.verdict();
+        let containers = supervise.status();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_seconds: born.elapsed().as_secs(),
+            healthy: verdict.ok,
+            reasons: verdict.reasons(),
+            config: config.lock().clone(),
+            facts: facts_of(&facts.borrow()),
+            docker: docker_of(&containers.docker),
+            containers: containers.containers.iter().map(container_of).collect(),
+            logs: logs_of(logs.status()),
+            metrics: metrics_of(metrics.status()),
+        }
+    })
+}
+
+fn facts_of(facts: &Facts) -> std::collections::BTreeMap<String, Fact> {
+    let protocol = |(name, fact): (&str, &crate::facts::Fact)| {
+        let fact = Fact {
+            value: fact.value.clone(),
+            source: fact.source.to_string(),
+        };
+        (name.to_owned(), fact)
+    };
+    facts.iter().map(protocol).collect()
+}
+
+fn docker_of(docker: &supervise::DockerStatus) -> Docker {
+    Docker {
+        reachable: docker.reachable,
+        version: docker.version.clone(),
+        since: docker.since.map(rfc3339),
+        error: docker.error.clone(),
+    }
+}
+
+fn container_of(one: &supervise::ContainerStatus) -> Container {
+    Container {
+        name: one.name.clone(),
+        image: one.image.clone(),
+        state: one.phase.word().into(),
+        ready: one.ready,
+        well: one.is_well(),
+        essential: one.essential,
+        id: one.id.clone(),
+        pid: one.pid,
+        started_at: one.started_at.map(rfc3339),
+        restarts: one.restarts,
+        last_exit: one.last_exit.as_ref().map(|exit| Exit {
+            code: exit.code,
+            class: exit.class.word().into(),
+            at: rfc3339(exit.at),
+        }),
+        retry_at: one.retry_at.map(rfc3339),
+        message: one.message.clone(),
+    }
+}
+
+fn logs_of(status: logs::Status) -> Logs {
+    Logs {
+        accepting: status.accepting,
+        records_in: status.records_in,
+        records_unparsed: status.records_unparsed,
+        bad_frames: status.bad_frames,
+        connections: status.connections,
+        buffered_bytes: status.buffered_bytes,
+        buffer_limit_bytes: status.buffer_limit,
+        oldest_seconds: status.oldest.map(whole_seconds),
+        dropped: status.dropped,
+        error: status.error,
+        outputs: status
+            .outputs
+            .into_iter()
+            .map(|output| Output {
+                name: output.name,
+                kind: output.kind.into(),
+                records_out: output.records_out,
+                pending_bytes: output.pending_bytes,
+                oldest_seconds: output.oldest.map(whole_seconds),
+                last_error: output.last_error,
+            })
+            .collect(),
+    }
+}
+
+fn metrics_of(status: metrics::Status) -> Metrics {
+    Metrics {
+        scrapes: status.scrapes,
+        last_seconds: status.last_duration.map(|d| d.as_secs_f64()),
+        collectors_ok: status.collectors_ok,
+        collectors_failed: status.collectors_failed,
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs()
+}
+
+/// UTC, whole seconds; a time outside the calendar prints as the epoch's start.
+fn rfc3339(time: SystemTime) -> String {
+    let timestamp = jiff::Timestamp::try_from(time).unwrap_or_default();
+    format!("{timestamp:.0}")
+}

@@ -1,0 +1,35 @@
+//! Commands that change something: reload, start, stop, restart.
+
+use super::client::ask;
+use super::{FAILED, NO_AGENT, complain, say};
+use crate::chain::Chain;
+use crate::control::protocol::Answer;
+use hyper::Method;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A stop waits for the grace period of each container in turn.
+const DEADLINE: Duration = Duration::from_secs(900);
+
+/// Posts to `route` and prints what was done.
+pub fn act(socket: &Path, route: &str) -> ExitCode {
+    let (success, body) = match ask(socket, Method::POST, route, DEADLINE) {
+        Ok(answer) => answer,
+        Err(error) => {
+            complain(&format!("agent: {}", Chain(&error)));
+            return ExitCode::from(NO_AGENT);
+        }
+    };
+    let lines = match serde_json::from_slice::<Answer>(&body) {
+        Ok(answer) => answer.lines.join("\n"),
+        Err(_) => String::from_utf8_lossy(&body).into_owned(),
+    };
+    if success {
+        say(&lines);
+        ExitCode::SUCCESS
+    } else {
+        complain(&lines);
+        ExitCode::from(FAILED)
+    }
+}
