@@ -1,0 +1,40 @@
+//! Prints the figures that the agent is held to, each beside a peer in the same run.
+//!
+//! Not a test: it never fails on a figure. CPU is utime + stime of the process
+//! from /proc/PID/stat, memory VmRSS from /proc/PID/status. Runs as root; what
+//! is not there (Docker, prometheus-node-exporter) is said and skipped.
+//! `tests/bench` builds everything and calls this.
+
+#![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod containers;
+mod logs;
+mod process;
+mod scrape;
+
+use anyhow::{Context, Result};
+use logs::Mode;
+use std::fs;
+use std::path::PathBuf;
+
+fn main() -> Result<()> {
+    let agent = PathBuf::from(std::env::var("AGENT_BIN").unwrap_or("dist/agent".into()));
+    let size = fs::metadata(&agent)
+        .with_context(|| format!("no agent at {}: run packaging/build", agent.display()))?
+        .len();
+    println!(
+        "binary      {size} bytes stripped ({:.2} MB)",
+        size as f64 / 1e6
+    );
+    scrape::start_times(&agent)?;
+    scrape::scrape_cost(&agent)?;
+    logs::log_cost(&agent, Mode::Message)?;
+    logs::log_cost(&agent, Mode::Packed)?;
+    if containers::docker(&["version"]).is_ok() {
+        containers::idle_memory(&agent)?;
+        containers::kill_to_running(&agent)?;
+    } else {
+        println!("containers  skipped: no Docker answers");
+    }
+    Ok(())
+}
