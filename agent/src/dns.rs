@@ -153,7 +153,7 @@ impl Resolver {
 
     async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, Cause> {
         let fqdn = Name::from_utf8(name).map_err(|error| Cause::Name(error.to_string()))?;
-        if fqdn.is_root() {
+        if fqdn.iter().next().is_none() {
             return Err(Cause::Name("it is empty".into()));
         }
         let view = self.shared.view();

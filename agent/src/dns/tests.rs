@@ -13,6 +13,7 @@ use tempfile::TempDir;
 /// A name server on a loopback address of its own: every A question gets
 /// `answer`, `absent.*` gets NXDOMAIN, any other type gets no data.
 struct Server {
+    /// Questions for A records; without an SOA "no AAAA" is never cached.
     asked: Arc<AtomicU32>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -30,7 +31,8 @@ impl Server {
             let mut packet = [0; 1500];
             while !stopped.load(Ordering::Relaxed) {
                 if let Ok((n, peer)) = socket.recv_from(&mut packet) {
-                    counter.fetch_add(1, Ordering::Relaxed);
+                    let kind = question(&packet[..n]).1;
+                    counter.fetch_add(u32::from(kind == A), Ordering::Relaxed);
                     socket.send_to(&reply(&packet[..n], answer), peer).unwrap();
                 }
             }
@@ -54,19 +56,28 @@ impl Drop for Server {
     }
 }
 
+/// RFC 1035, section 3.2.2.
+const A: u16 = 1;
+
+/// Where the first question ends, and its type.
+fn question(query: &[u8]) -> (usize, u16) {
+    let mut root = 12;
+    while query[root] != 0 {
+        root += usize::from(query[root]) + 1;
+    }
+    let kind = u16::from_be_bytes([query[root + 1], query[root + 2]]);
+    (root + 5, kind)
+}
+
 /// RFC 1035, section 4.1: header, the question as it came, at most one A record.
 fn reply(query: &[u8], answer: Ipv4Addr) -> Vec<u8> {
-    let mut end = 12;
-    while query[end] != 0 {
-        end += usize::from(query[end]) + 1;
-    }
-    let kind = u16::from_be_bytes([query[end + 1], query[end + 2]]);
+    let (end, kind) = question(query);
     let absent = query[13..].starts_with(b"absent");
-    let records = u8::from(kind == 1 && !absent);
+    let records = u8::from(kind == A && !absent);
     let code = if absent { 3 } else { 0 };
     let mut packet = vec![query[0], query[1], 0x81, 0x80 | code];
     packet.extend([0, 1, 0, records, 0, 0, 0, 0]);
-    packet.extend(&query[12..end + 5]);
+    packet.extend(&query[12..end]);
     if records == 1 {
         packet.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
         packet.extend(answer.octets());
