@@ -226,7 +226,7 @@ async fn a_silent_service_costs_no_more_than_the_deadline() {
 #[tokio::test]
 async fn a_refused_port_is_an_error_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = at(&listener);
+    let service = at(&listener);
     drop(listener);
     let started = Instant::now();
     let text = Chain(&read(&service).await.unwrap_err()).to_string();
