@@ -73,8 +73,10 @@ struct Variables {
 enum Failure {
     #[error("the service answered with status {0}")]
     Status(u16),
-    #[error("no session token (IMDSv2 switched off, or the hop limit is too low)")]
+    #[error("no session token: is instance metadata switched off for this instance?")]
     Token(#[source] ClientError),
+    #[error("no answer to the request for a session token (off EC2, or beyond the hop limit)")]
+    Unreachable(#[source] ClientError),
     #[error("no answer")]
     Io(#[source] ClientError),
 }
@@ -205,7 +207,14 @@ async fn read(client: &Client, path: &'static str) -> Result<String, Failure> {
         Err(ClientError::ErrorResponse(answer)) => {
             Err(Failure::Status(answer.response().status().as_u16()))
         }
-        Err(error @ ClientError::FailedToLoadToken(_)) => Err(Failure::Token(error)),
+        Err(ClientError::FailedToLoadToken(context)) => {
+            let unreachable = context.is_dispatch_failure();
+            let error = ClientError::FailedToLoadToken(context);
+            Err(match unreachable {
+                true => Failure::Unreachable(error),
+                false => Failure::Token(error),
+            })
+        }
         Err(error) => Err(Failure::Io(error)),
     }
 }
