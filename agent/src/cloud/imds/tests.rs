@@ -230,7 +230,10 @@ async fn a_refused_port_is_an_error_at_once() {
     drop(listener);
     let started = Instant::now();
     let text = Chain(&read(&service).await.unwrap_err()).to_string();
-    assert!(text.contains("refused") && text.contains("off EC2"), "{text}");
+    assert!(
+        text.contains("refused") && text.contains("off EC2"),
+        "{text}"
+    );
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
