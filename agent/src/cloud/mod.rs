@@ -1,5 +1,6 @@
 //! EC2 around the host: instance metadata by IMDSv2. Holds no policy.
 
+mod http;
 pub mod imds;
 
 /// What `[cloud]` says.
