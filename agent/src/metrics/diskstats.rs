@@ -7,8 +7,8 @@
 
 use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
-use crate::metrics::exclude::{DISKS, Exclude};
 use crate::metrics::exposition::{Kind, Page, Value};
+use crate::metrics::pattern::{DISKS, Pattern};
 use crate::metrics::source::Source;
 use crate::metrics::udev::Properties;
 use std::collections::HashMap;
@@ -157,7 +157,7 @@ pub struct Diskstats {
     diskstats: Source,
     block: PathBuf,
     udev: PathBuf,
-    exclude: Exclude,
+    excluded: Pattern,
     rotational: HashMap<String, Source>,
 }
 
@@ -176,7 +176,7 @@ impl Diskstats {
             diskstats: Source::new(roots.proc.join("diskstats")),
             block: roots.sys.join("block"),
             udev: roots.udev.clone(),
-            exclude: Exclude::new(DISKS),
+            excluded: Pattern::new(DISKS),
             rotational: HashMap::new(),
         }
     }
@@ -190,7 +190,7 @@ impl Diskstats {
             else {
                 return Err(text.malformed(format!("{line:?} is no disk")));
             };
-            if self.exclude.excludes(name) {
+            if self.excluded.matches(name) {
                 continue;
             }
             let mut columns = Vec::with_capacity(COLUMNS);

@@ -7,9 +7,9 @@
 
 use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
-use crate::metrics::exclude::{Exclude, FILESYSTEM_TYPES, MOUNT_POINTS};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::mounts::{Mount, parse_line, without_root};
+use crate::metrics::pattern::{FILESYSTEM_TYPES, MOUNT_POINTS, Pattern};
 use crate::metrics::source::{Source, Text};
 use crate::metrics::statfs::{Answer, Pool, Usage};
 use std::collections::{HashMap, HashSet};
@@ -20,8 +20,8 @@ pub struct Filesystem {
     /// Read where `mountinfo` cannot be.
     own_mountinfo: Source,
     rootfs: PathBuf,
-    mount_points: Exclude,
-    types: Exclude,
+    mount_points: Pattern,
+    types: Pattern,
     pool: Pool,
     known: Known,
 }
@@ -42,8 +42,8 @@ impl Filesystem {
             mountinfo: Source::new(roots.proc.join("1/mountinfo")),
             own_mountinfo: Source::new(roots.proc.join("self/mountinfo")),
             rootfs: roots.rootfs.clone(),
-            mount_points: Exclude::new(MOUNT_POINTS),
-            types: Exclude::new(FILESYSTEM_TYPES),
+            mount_points: Pattern::new(MOUNT_POINTS),
+            types: Pattern::new(FILESYSTEM_TYPES),
             pool: Pool::new(),
             known: Known::default(),
         }
@@ -65,8 +65,8 @@ impl Filesystem {
 fn known(
     text: &Text<'_>,
     rootfs: &Path,
-    mount_points: &mut Exclude,
-    types: &mut Exclude,
+    mount_points: &mut Pattern,
+    types: &mut Pattern,
 ) -> Result<Known, CollectError> {
     let mut known = Known {
         text: text.as_str().to_owned(),
@@ -77,7 +77,7 @@ fn known(
     for line in text.as_str().lines() {
         let mut mount = parse_line(line).map_err(|what| text.malformed(what))?;
         mount.mount_point = without_root(&mount.mount_point, &rootfs.to_string_lossy());
-        if mount_points.excludes(&mount.mount_point) || types.excludes(&mount.fstype) {
+        if mount_points.matches(&mount.mount_point) || types.matches(&mount.fstype) {
             continue;
         }
         let labels = (

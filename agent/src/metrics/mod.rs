@@ -23,19 +23,23 @@ mod serve;
 // collectors
 mod cpu;
 mod diskstats;
+mod entropy;
 mod filefd;
 mod filesystem;
 mod loadavg;
 mod meminfo;
 mod netdev;
+mod netstat;
+mod pressure;
+mod sockstat;
 mod stat;
 mod time;
 mod uname;
 mod vmstat;
 
 // what collectors read with
-mod exclude;
 mod mounts;
+mod pattern;
 mod rtnetlink;
 mod source;
 mod statfs;
@@ -68,11 +72,15 @@ pub struct Settings {
 pub const COLLECTORS: &[&str] = &[
     "cpu",
     "diskstats",
+    "entropy",
     "filefd",
     "filesystem",
     "loadavg",
     "meminfo",
     "netdev",
+    "netstat",
+    "pressure",
+    "sockstat",
     "stat",
     "time",
     "uname",
@@ -138,11 +146,15 @@ fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
     Some(match name {
         "cpu" => Box::new(cpu::Cpu::new(roots)),
         "diskstats" => Box::new(diskstats::Diskstats::new(roots)),
+        "entropy" => Box::new(entropy::Entropy::new(roots)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
         "filesystem" => Box::new(filesystem::Filesystem::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
         "netdev" => Box::new(netdev::Netdev::new()),
+        "netstat" => Box::new(netstat::Netstat::new(roots)),
+        "pressure" => Box::new(pressure::Pressure::new(roots)),
+        "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
         "uname" => Box::new(uname::Uname),

@@ -36,32 +36,31 @@ const LANDING: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=
 impl Handler for Metrics {
     fn handle(&self, request: Request) -> ReplyFuture {
         let answer = match request.uri().path() {
-            "/" => Err(reply(200, "text/html; charset=utf-8", LANDING)),
+            "/" => Answer::Now(reply(200, "text/html; charset=utf-8", LANDING)),
             "/metrics" => self.begin(request.uri().query(), request.headers()),
-            _ => Err(reply(404, TEXT_TYPE, "404 page not found\n")),
+            _ => Answer::Now(reply(404, TEXT_TYPE, "404 page not found\n")),
         };
         Box::pin(async move {
             match answer {
-                Ok(scrape) => scrape.finish().await,
-                Err(reply) => reply,
+                Answer::Now(reply) => reply,
+                Answer::Later(scrape) => scrape.finish().await,
             }
         })
     }
 }
 
+enum Answer {
+    Now(Reply),
+    Later(Scrape),
+}
+
 impl Metrics {
     /// Hands the job to the thread, or refuses.
-    fn begin(&self, query: Option<&str>, headers: &HeaderMap) -> Result<Scrape, Reply> {
-        let selection = selection(query.unwrap_or_default(), &self.enabled)
-            .map_err(|reason| reply(400, TEXT_TYPE, reason))?;
-        let place = Place::take(&self.shared);
-        let over_limit = || {
-            self.shared.refused.fetch_add(1, Ordering::Relaxed);
-            let text =
-                format!("Limit of concurrent requests reached ({WAITING}), try again later.\n");
-            reply(503, TEXT_TYPE, text)
+    fn begin(&self, query: Option<&str>, headers: &HeaderMap) -> Answer {
+        let selection = match selection(query.unwrap_or_default(), &self.enabled) {
+            Ok(selection) => selection,
+            Err(reason) => return Answer::Now(reply(400, TEXT_TYPE, reason)),
         };
-        let place = place.ok_or_else(over_limit)?;
         let accepted = headers
             .get_all(ACCEPT_ENCODING)
             .iter()
@@ -76,15 +75,18 @@ impl Metrics {
             gzip: accepted,
             reply: answer,
         };
-        let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(job));
-        if !matches!(sent, Some(Ok(()))) {
-            return Err(over_limit());
+        if let (Some(place), Some(jobs)) = (Place::take(&self.shared), &self.jobs)
+            && jobs.try_send(job).is_ok()
+        {
+            return Answer::Later(Scrape {
+                place,
+                body,
+                deadline,
+            });
         }
-        Ok(Scrape {
-            place,
-            body,
-            deadline,
-        })
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        let text = format!("Limit of concurrent requests reached ({WAITING}), try again later.\n");
+        Answer::Now(reply(503, TEXT_TYPE, text))
     }
 }
 

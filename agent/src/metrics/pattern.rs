@@ -1,5 +1,6 @@
-//! Which devices and mounts stay off the page, by node_exporter's default
-//! expressions. Decisions are remembered: names repeat at every scrape.
+//! node_exporter's default expressions: which devices and mounts stay off the
+//! page, which statistics are on it. Decisions are remembered: names repeat at
+//! every scrape.
 
 use regex_lite::Regex;
 use std::collections::HashMap;
@@ -18,25 +19,34 @@ pub const FILESYSTEM_TYPES: &str = concat!(
     r"|squashfs|erofs|sysfs|tracefs)$"
 );
 
+/// Of the some 400 protocol statistics, those that are shown; `Protocol_Statistic`.
+pub const NETSTAT_FIELDS: &str = concat!(
+    r"^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)",
+    r"|Icmp6?_(InMsgs|OutMsgs)",
+    r"|TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)",
+    r"|Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)",
+    r"|Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$"
+);
+
 /// Remembered decisions; when full, all are forgotten.
 const REMEMBERED: usize = 4096;
 
 /// One expression and what it said before.
-pub struct Exclude {
+pub struct Pattern {
     expression: Option<Regex>,
     decided: HashMap<String, bool>,
 }
 
-impl Exclude {
-    /// An expression that cannot be compiled excludes nothing; ours are tested.
-    pub fn new(expression: &str) -> Exclude {
-        Exclude {
+impl Pattern {
+    /// An expression that cannot be compiled matches nothing; ours are tested.
+    pub fn new(expression: &str) -> Pattern {
+        Pattern {
             expression: Regex::new(expression).ok(),
             decided: HashMap::new(),
         }
     }
 
-    pub fn excludes(&mut self, name: &str) -> bool {
+    pub fn matches(&mut self, name: &str) -> bool {
         if let Some(decision) = self.decided.get(name) {
             return *decision;
         }
@@ -54,20 +64,20 @@ impl Exclude {
 
 #[cfg(test)]
 mod tests {
-    use super::{DISKS, Exclude, FILESYSTEM_TYPES, MOUNT_POINTS};
+    use super::{DISKS, FILESYSTEM_TYPES, MOUNT_POINTS, Pattern};
 
     fn split<'a>(expression: &str, names: &[&'a str]) -> Vec<&'a str> {
-        let mut exclude = Exclude::new(expression);
-        assert!(exclude.expression.is_some());
-        let kept = |exclude: &mut Exclude| -> Vec<&'a str> {
+        let mut excluded = Pattern::new(expression);
+        assert!(excluded.expression.is_some());
+        let kept = |excluded: &mut Pattern| -> Vec<&'a str> {
             names
                 .iter()
                 .copied()
-                .filter(|name| !exclude.excludes(name))
+                .filter(|name| !excluded.matches(name))
                 .collect()
         };
-        let first = kept(&mut exclude);
-        assert_eq!(first, kept(&mut exclude), "remembered differently");
+        let first = kept(&mut excluded);
+        assert_eq!(first, kept(&mut excluded), "remembered differently");
         first
     }
 
