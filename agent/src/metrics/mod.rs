@@ -1,10 +1,63 @@
-//! Node metrics on 9100 under node_exporter's names. (helper metrics writes the story)
+//! Node metrics on 9100 under node_exporter's names.
+//!
+//! A request becomes a job for one thread (`scraper`), which runs the
+//! collectors (`collector`, one file each), writes the page (`exposition`) and
+//! hands it back to the HTTP side (`serve`). Nothing is sampled between
+//! scrapes; what a collector keeps is descriptors, and state where
+//! node_exporter keeps it too. The agent's own families come from a registry
+//! and are sorted in among the others.
+//!
+//! The room does not know of containers or logs, starts no process, and never
+//! blocks the reactor: the thread does the reading, and statfs(2), which can
+//! hang, has threads of its own. What differs from node_exporter is listed in
+//! docs/metrics.md.
+
+mod collector;
+mod exposition;
+mod gzip;
+mod process;
+mod registry;
+mod scraper;
+mod serve;
+
+// collectors
+mod cpu;
+mod diskstats;
+mod entropy;
+mod filefd;
+mod filesystem;
+mod loadavg;
+mod meminfo;
+mod netdev;
+mod netstat;
+mod pressure;
+mod sockstat;
+mod stat;
+mod time;
+mod uname;
+mod vmstat;
+
+// what collectors read with
+mod mounts;
+mod pattern;
+mod rtnetlink;
+mod source;
+mod statfs;
+mod udev;
+
+#[cfg(test)]
+mod tests;
 
 use crate::host::roots::Roots;
-use crate::http;
 use crate::listener::Address;
-use std::sync::Arc;
+use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
+use crate::metrics::exposition::{Kind, Page};
+use crate::metrics::scraper::Job;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tracing::error;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -16,7 +69,23 @@ pub struct Settings {
 }
 
 /// Names of all collectors, for config checking and defaults, in page order.
-pub const COLLECTORS: &[&str] = &[];
+pub const COLLECTORS: &[&str] = &[
+    "cpu",
+    "diskstats",
+    "entropy",
+    "filefd",
+    "filesystem",
+    "loadavg",
+    "meminfo",
+    "netdev",
+    "netstat",
+    "pressure",
+    "sockstat",
+    "stat",
+    "time",
+    "uname",
+    "vmstat",
+];
 
 /// For `agent status`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,23 +96,116 @@ pub struct Status {
     pub collectors_failed: Vec<String>,
 }
 
-/// The room: collectors with their kept descriptors, and the scrape counters.
-pub struct Metrics {}
+/// The room: the way to the thread that makes pages, and the scrape counters.
+pub struct Metrics {
+    /// `None` where the thread could not be started; every scrape then answers 503.
+    jobs: Option<SyncSender<Job>>,
+    /// Collectors that are on.
+    enabled: Vec<&'static str>,
+    shared: Arc<Shared>,
+}
+
+/// Counted on both sides: by the HTTP side and by the thread.
+#[derive(Default)]
+struct Shared {
+    status: Mutex<Status>,
+    in_flight: AtomicU64,
+    ok: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+    gathering_errors: AtomicU64,
+}
 
 impl Metrics {
     /// `registry` holds the agent's own `agent_*` families, appended to each page.
-    pub fn new(_settings: &Settings, _registry: prometheus::Registry) -> Arc<Metrics> {
-        todo!()
+    /// Names that are not in [`COLLECTORS`] are ignored: the config is checked before.
+    pub fn new(settings: &Settings, registry: prometheus::Registry) -> Arc<Metrics> {
+        let (enabled, collectors) = COLLECTORS
+            .iter()
+            .filter(|name| settings.collectors.iter().any(|chosen| chosen == *name))
+            .filter_map(|name| Some((*name, make(name, &settings.roots)?)))
+            .unzip();
+        let shared = Arc::new(Shared::default());
+        let jobs = scraper::start(Collectors::new(collectors), registry, shared.clone())
+            .inspect_err(|error| error!(%error, "cannot start the metrics thread"))
+            .ok();
+        Arc::new(Metrics {
+            jobs,
+            enabled,
+            shared,
+        })
     }
 
     pub fn status(&self) -> Status {
-        todo!()
+        self.shared.status().clone()
     }
 }
 
-/// `/` landing page, `/metrics` the page.
-impl http::Handler for Metrics {
-    fn handle(&self, _request: http::Request) -> http::ReplyFuture {
-        todo!()
+/// The collector of that name.
+fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
+    Some(match name {
+        "cpu" => Box::new(cpu::Cpu::new(roots)),
+        "diskstats" => Box::new(diskstats::Diskstats::new(roots)),
+        "entropy" => Box::new(entropy::Entropy::new(roots)),
+        "filefd" => Box::new(filefd::Filefd::new(roots)),
+        "filesystem" => Box::new(filesystem::Filesystem::new(roots)),
+        "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
+        "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
+        "netdev" => Box::new(netdev::Netdev::new()),
+        "netstat" => Box::new(netstat::Netstat::new(roots)),
+        "pressure" => Box::new(pressure::Pressure::new(roots)),
+        "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
+        "stat" => Box::new(stat::Stat::new(roots)),
+        "time" => Box::new(time::Time::new(roots)),
+        "uname" => Box::new(uname::Uname),
+        "vmstat" => Box::new(vmstat::Vmstat::new(roots)),
+        _ => return None,
+    })
+}
+
+impl Shared {
+    fn status(&self) -> std::sync::MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what a page tells of itself; a page of chosen collectors says nothing of the rest.
+    fn note(&self, duration: Duration, selection: &Selection, summary: Summary) {
+        let mut status = self.status();
+        status.scrapes += 1;
+        status.last_duration = Some(duration);
+        if *selection == Selection::All {
+            status.collectors_ok = summary.ok;
+            status.collectors_failed = summary.failed.iter().map(|n| (*n).into()).collect();
+        }
+    }
+
+    /// `promhttp_*`, as Go's HTTP handler prints them of itself.
+    fn write(&self, page: &mut Page) {
+        page.family(
+            "promhttp_metric_handler_requests_in_flight",
+            Kind::Gauge,
+            "Current number of scrapes being served.",
+        )
+        .bare(self.in_flight.load(Ordering::Relaxed));
+        let mut family = page.family(
+            "promhttp_metric_handler_requests_total",
+            Kind::Counter,
+            "Total number of scrapes by HTTP status code.",
+        );
+        for (code, count) in [
+            ("200", &self.ok),
+            ("500", &self.failed),
+            ("503", &self.refused),
+        ] {
+            family.sample(&[("code", code)], count.load(Ordering::Relaxed));
+        }
+        let mut family = page.family(
+            "promhttp_metric_handler_errors_total",
+            Kind::Counter,
+            "Total number of internal errors encountered by the promhttp metric handler.",
+        );
+        family.sample(&[("cause", "encoding")], 0u64);
+        let gathering = self.gathering_errors.load(Ordering::Relaxed);
+        family.sample(&[("cause", "gathering")], gathering);
     }
 }

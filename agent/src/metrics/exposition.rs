@@ -1,0 +1,339 @@
+//! Writer of the text exposition format 0.0.4, the one that node_exporter serves.
+//!
+//! Families are written in any order into one growing `String`, which is
+//! reused from scrape to scrape; [`Page::render`] then walks them sorted by
+//! name. A family that got no sample is not printed, a series that was written
+//! before (same name, same labels) is dropped and counted. The writer knows
+//! nothing of collectors and does not check names: they are constants of ours,
+//! or pass [`push_name`] first.
+//!
+//! Spec: "Text-based format" in Prometheus' "Exposition formats".
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
+use std::ops::Range;
+
+/// The TYPE of a family. `Untyped` stays untyped where node_exporter says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Untyped,
+    Histogram,
+    Summary,
+}
+
+impl Kind {
+    pub fn text(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Untyped => "untyped",
+            Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
+        }
+    }
+}
+
+/// A sample's value. Whole numbers keep all their digits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    Whole(u64),
+    Float(f64),
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Value {
+        Value::Whole(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Value {
+        Value::Float(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Value {
+        Value::Whole(u64::from(value))
+    }
+}
+
+/// One page under construction.
+#[derive(Default)]
+pub struct Page {
+    text: String,
+    families: Vec<Entry>,
+    seen: HashSet<u64, BuildHasherDefault<Passed>>,
+    duplicates: u64,
+}
+
+/// Where a family stands in `Page::text`: its name, its HELP and TYPE, its samples.
+struct Entry {
+    name: Range<usize>,
+    kind: Kind,
+    header: Range<usize>,
+    samples: Range<usize>,
+}
+
+/// An open family; samples go in until the next one is opened.
+pub struct Family<'a> {
+    page: &'a mut Page,
+}
+
+impl Page {
+    /// Empties the page and keeps its memory.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.families.clear();
+        self.seen.clear();
+        self.duplicates = 0;
+    }
+
+    /// Opens a family. A name that was opened before is fine: `render` merges them
+    /// under the first one's HELP and TYPE.
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) -> Family<'_> {
+        let start = self.text.len();
+        self.text.push_str("# HELP ");
+        let name_start = self.text.len();
+        self.text.push_str(name);
+        let name_range = name_start..self.text.len();
+        self.text.push(' ');
+        push_escaped(&mut self.text, help, false);
+        self.text.push_str("\n# TYPE ");
+        self.text.push_str(name);
+        self.text.push(' ');
+        self.text.push_str(kind.text());
+        self.text.push('\n');
+        let end = self.text.len();
+        self.families.push(Entry {
+            name: name_range,
+            kind,
+            header: start..end,
+            samples: end..end,
+        });
+        Family { page: self }
+    }
+
+    /// Series dropped so far because the page had them already.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// Gives the page to `sink` in pieces, families sorted by name. Of families that
+    /// share a name, those whose type differs from the first one's are left out.
+    pub fn render(&self, mut sink: impl FnMut(&str)) {
+        let mut order: Vec<&Entry> = self
+            .families
+            .iter()
+            .filter(|entry| !entry.samples.is_empty())
+            .collect();
+        order.sort_by_key(|entry| &self.text[entry.name.clone()]);
+        let mut open: Option<(&str, Kind)> = None;
+        for entry in order {
+            let name = &self.text[entry.name.clone()];
+            match open {
+                Some((same, kind)) if same == name && kind != entry.kind => continue,
+                Some((same, _)) if same == name => sink(&self.text[entry.samples.clone()]),
+                _ => {
+                    open = Some((name, entry.kind));
+                    sink(&self.text[entry.header.start..entry.samples.end]);
+                }
+            }
+        }
+    }
+}
+
+impl Family<'_> {
+    /// A series without labels.
+    pub fn bare(&mut self, value: impl Into<Value>) {
+        self.sample(&[], value);
+    }
+
+    /// One series. Give labels sorted by name, as node_exporter prints them.
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) {
+        self.suffixed("", labels, value);
+    }
+
+    /// One series whose name is the family's plus `suffix`: `_bucket`, `_sum`, `_count`.
+    pub fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Into<Value>) {
+        let page = &mut *self.page;
+        let Some(entry) = page.families.last_mut() else {
+            return;
+        };
+        let start = page.text.len();
+        page.text.extend_from_within(entry.name.clone());
+        page.text.push_str(suffix);
+        for (index, (name, value)) in labels.iter().enumerate() {
+            page.text.push(if index == 0 { '{' } else { ',' });
+            page.text.push_str(name);
+            page.text.push_str("=\"");
+            push_escaped(&mut page.text, value, true);
+            page.text.push('"');
+        }
+        if !labels.is_empty() {
+            page.text.push('}');
+        }
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&page.text.as_bytes()[start..]);
+        if !page.seen.insert(hasher.finish()) {
+            page.text.truncate(start);
+            page.duplicates += 1;
+            return;
+        }
+        page.text.push(' ');
+        push_value(&mut page.text, value.into());
+        page.text.push('\n');
+        entry.samples.end = page.text.len();
+    }
+}
+
+/// Appends `raw` as part of a family name: what a name may not hold becomes `_`.
+pub fn push_name(name: &mut String, raw: &str) {
+    name.extend(raw.chars().map(|c| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | ':' => c,
+        _ => '_',
+    }));
+}
+
+/// `\` and line feed are escaped everywhere, `"` in label values only.
+fn push_escaped(text: &mut String, raw: &str, quoted: bool) {
+    let mut rest = raw;
+    while let Some(at) = rest.find(|c| c == '\\' || c == '\n' || (quoted && c == '"')) {
+        text.push_str(&rest[..at]);
+        text.push_str(match rest.as_bytes()[at] {
+            b'\n' => "\\n",
+            b'"' => "\\\"",
+            _ => "\\\\",
+        });
+        rest = &rest[at + 1..];
+    }
+    text.push_str(rest);
+}
+
+/// Floats that are whole and exact print as integers; Prometheus reads both the same.
+fn push_value(text: &mut String, value: Value) {
+    /// 2^53: up to here an f64 holds every whole number.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Whole(whole) => text.push_str(itoa::Buffer::new().format(whole)),
+        Value::Float(float) if float.is_nan() => text.push_str("NaN"),
+        Value::Float(float) if float.is_infinite() => {
+            text.push_str(if float > 0.0 { "+Inf" } else { "-Inf" });
+        }
+        Value::Float(float) if float.fract() == 0.0 && float.abs() < EXACT => {
+            text.push_str(itoa::Buffer::new().format(float as i64));
+        }
+        Value::Float(float) => text.push_str(zmij::Buffer::new().format_finite(float)),
+    }
+}
+
+/// A hasher for numbers that are hashes already.
+#[derive(Default)]
+struct Passed(u64);
+
+impl Hasher for Passed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Page, push_name};
+
+    fn text(page: &Page) -> String {
+        let mut text = String::new();
+        page.render(|piece| text.push_str(piece));
+        text
+    }
+
+    #[test]
+    fn families_are_sorted_and_empty_ones_are_left_out() {
+        let mut page = Page::default();
+        page.family("node_b", Kind::Gauge, "B.").bare(2u64);
+        page.family("node_empty", Kind::Gauge, "Nothing.");
+        page.family("node_a_total", Kind::Counter, "A \\ and\nmore \"quoted\".")
+            .sample(&[("x", "1"), ("y", "a\"b\\c\nd")], 0.25);
+        assert_eq!(
+            text(&page),
+            "# HELP node_a_total A \\\\ and\\nmore \"quoted\".\n# TYPE node_a_total counter\n\
+             node_a_total{x=\"1\",y=\"a\\\"b\\\\c\\nd\"} 0.25\n\
+             # HELP node_b B.\n# TYPE node_b gauge\nnode_b 2\n"
+        );
+    }
+
+    #[test]
+    fn a_series_is_printed_once_even_across_families_of_one_name() {
+        let mut page = Page::default();
+        let mut family = page.family("node_x", Kind::Gauge, "X.");
+        family.sample(&[("d", "1")], 1u64);
+        family.sample(&[("d", "1")], 2u64);
+        page.family("node_y", Kind::Gauge, "Y.").bare(0u64);
+        let mut again = page.family("node_x", Kind::Gauge, "Other words.");
+        again.sample(&[("d", "1")], 3u64);
+        again.sample(&[("d", "2")], 4u64);
+        page.family("node_x", Kind::Counter, "Other type.")
+            .sample(&[("d", "3")], 5u64);
+        assert_eq!(page.duplicates(), 2);
+        assert_eq!(
+            text(&page),
+            "# HELP node_x X.\n# TYPE node_x gauge\nnode_x{d=\"1\"} 1\nnode_x{d=\"2\"} 4\n\
+             # HELP node_y Y.\n# TYPE node_y gauge\nnode_y 0\n"
+        );
+    }
+
+    #[test]
+    fn numbers_are_shortest_and_whole_ones_keep_their_digits() {
+        let mut page = Page::default();
+        let mut family = page.family("n", Kind::Untyped, "");
+        let values = [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            -125_000.0,
+            0.1,
+            1e300,
+        ];
+        for (index, value) in values.into_iter().enumerate() {
+            family.sample(&[("i", &index.to_string())], value);
+        }
+        family.sample(&[("i", "max")], u64::MAX);
+        let values: Vec<String> = text(&page)
+            .lines()
+            .skip(2)
+            .map(|line| line.rsplit(' ').next().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(values[..5], ["NaN", "+Inf", "-Inf", "-125000", "0.1"]);
+        assert_eq!(values[5].parse(), Ok(1e300));
+        assert_eq!(values[6], "18446744073709551615");
+    }
+
+    #[test]
+    fn a_cleared_page_forgets_what_it_has_seen() {
+        let mut page = Page::default();
+        page.family("n", Kind::Gauge, "").bare(1u64);
+        page.clear();
+        page.family("n", Kind::Gauge, "").bare(1u64);
+        assert_eq!(text(&page), "# HELP n \n# TYPE n gauge\nn 1\n");
+        assert_eq!(page.duplicates(), 0);
+    }
+
+    #[test]
+    fn names_made_of_kernel_text_hold_only_what_a_name_may() {
+        let mut name = "node_memory_".to_owned();
+        push_name(&mut name, "Active_a-b{c}é");
+        assert_eq!(name, "node_memory_Active_a_b_c__");
+    }
+}

@@ -1,0 +1,295 @@
+//! The one netlink question that we ask: RTM_GETLINK for all links, with their
+//! 64-bit counters. One dump answers for every interface at once, where /sys
+//! takes thirty files for each.
+//!
+//! Wire format: rtnetlink(7), netlink(7), linux/if_link.h; all integers are in
+//! host order. It shows the links of this process' network namespace.
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
+};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+/// NLM_F_REQUEST | NLM_F_DUMP
+const DUMP: u16 = 0x1 | 0x300;
+/// A link came or went during the dump: what we have may be incomplete.
+const NLM_F_DUMP_INTR: u16 = 0x10;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_STATS64: u16 = 23;
+/// struct nlmsghdr and struct ifinfomsg.
+const HEADER: usize = 16;
+const IFINFO: usize = 16;
+/// The kernel fills at most this much per answer to a dump.
+const ANSWER: usize = 32 << 10;
+/// The kernel answers at once; a socket that does not is broken.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Dumps that links disturb are asked again this often.
+const TRIES: u32 = 3;
+/// Fields of struct rtnl_link_stats64 up to rx_nohandler (Linux 4.6).
+pub const N_STATS: usize = 24;
+
+/// One interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub name: String,
+    /// struct rtnl_link_stats64 in its order; fields that the kernel lacks are 0.
+    pub stats: [u64; N_STATS],
+}
+
+/// A route netlink socket, kept between dumps.
+pub struct Links {
+    socket: Option<OwnedFd>,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Links {
+    /// Opens nothing yet.
+    pub fn new() -> Links {
+        Links {
+            socket: None,
+            sequence: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// All links as the kernel has them now.
+    pub fn dump(&mut self) -> io::Result<Vec<Link>> {
+        let mut result = self.ask();
+        for _ in 1..TRIES {
+            match &result {
+                Ok((_, true)) | Err(_) => {
+                    // A new socket forgets what is left of the old dump.
+                    self.socket = None;
+                    result = self.ask();
+                }
+                Ok((_, false)) => break,
+            }
+        }
+        if result.is_err() {
+            self.socket = None;
+        }
+        result.map(|(links, _)| links)
+    }
+
+    /// The links, and whether the dump was disturbed.
+    fn ask(&mut self) -> io::Result<(Vec<Link>, bool)> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => open()?,
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        self.buffer.resize(ANSWER, 0);
+        send(&socket, &request(self.sequence), SendFlags::empty())?;
+        let mut links = Vec::new();
+        let mut disturbed = false;
+        loop {
+            let (_, length) = recv(&socket, self.buffer.as_mut_slice(), RecvFlags::TRUNC)?;
+            let answer = self
+                .buffer
+                .get(..length)
+                .ok_or_else(|| invalid("netlink answer longer than its buffer"))?;
+            match read_answer(answer, self.sequence, &mut links, &mut disturbed)? {
+                More::Yes => {}
+                More::No => {
+                    self.socket = Some(socket);
+                    return Ok((links, disturbed));
+                }
+            }
+        }
+    }
+}
+
+fn open() -> io::Result<OwnedFd> {
+    // Protocol 0 of this family is NETLINK_ROUTE.
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+    Ok(socket)
+}
+
+fn request(sequence: u32) -> [u8; HEADER + IFINFO] {
+    let mut request = [0; HEADER + IFINFO];
+    request[0..4].copy_from_slice(&((HEADER + IFINFO) as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
+    request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
+    request[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    request
+}
+
+enum More {
+    Yes,
+    No,
+}
+
+/// Takes the messages of one datagram.
+fn read_answer(
+    answer: &[u8],
+    sequence: u32,
+    links: &mut Vec<Link>,
+    disturbed: &mut bool,
+) -> io::Result<More> {
+    let mut rest = answer;
+    while !rest.is_empty() {
+        let length = u32_at(rest, 0)? as usize;
+        let message = rest
+            .get(..length)
+            .filter(|message| message.len() >= HEADER)
+            .ok_or_else(|| invalid("netlink message shorter or longer than it says"))?;
+        rest = rest.get(aligned(length)..).unwrap_or_default();
+        if u32_at(message, 8)? != sequence {
+            continue; // left over from a dump that we gave up
+        }
+        *disturbed |= u16_at(message, 6)? & NLM_F_DUMP_INTR != 0;
+        match u16_at(message, 4)? {
+            NLMSG_DONE => return Ok(More::No),
+            NLMSG_ERROR => {
+                let errno = u32_at(message, HEADER)?.cast_signed().wrapping_neg();
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            RTM_NEWLINK => links.extend(read_link(&message[HEADER..])?),
+            _ => {}
+        }
+    }
+    Ok(More::Yes)
+}
+
+/// `None` for a link that came without name or counters.
+fn read_link(body: &[u8]) -> io::Result<Option<Link>> {
+    let mut rest = body
+        .get(IFINFO..)
+        .ok_or_else(|| invalid("link message without ifinfomsg"))?;
+    let mut name = None;
+    let mut stats = None;
+    while rest.len() >= 4 {
+        let length = usize::from(u16_at(rest, 0)?);
+        let value = rest
+            .get(4..length)
+            .ok_or_else(|| invalid("link attribute shorter or longer than it says"))?;
+        match u16_at(rest, 2)? {
+            IFLA_IFNAME => {
+                let end = value.iter().position(|byte| *byte == 0);
+                let text = &value[..end.unwrap_or(value.len())];
+                name = Some(String::from_utf8_lossy(text).into_owned());
+            }
+            IFLA_STATS64 => {
+                let mut fields = [0; N_STATS];
+                for (field, bytes) in fields.iter_mut().zip(value.as_chunks::<8>().0) {
+                    *field = u64::from_ne_bytes(*bytes);
+                }
+                stats = Some(fields);
+            }
+            _ => {}
+        }
+        rest = rest.get(aligned(length)..).unwrap_or_default();
+    }
+    Ok(name.zip(stats).map(|(name, stats)| Link { name, stats }))
+}
+
+/// NLMSG_ALIGN, RTA_ALIGN.
+fn aligned(length: usize) -> usize {
+    length.next_multiple_of(4)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> io::Result<u16> {
+    bytes
+        .get(at..)
+        .and_then(|bytes| bytes.first_chunk())
+        .map(|bytes| u16::from_ne_bytes(*bytes))
+        .ok_or_else(|| invalid("netlink message ends early"))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> io::Result<u32> {
+    bytes
+        .get(at..)
+        .and_then(|bytes| bytes.first_chunk())
+        .map(|bytes| u32::from_ne_bytes(*bytes))
+        .ok_or_else(|| invalid("netlink message ends early"))
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        HEADER, IFINFO, IFLA_IFNAME, IFLA_STATS64, Link, Links, More, N_STATS, NLM_F_DUMP_INTR,
+        NLMSG_DONE, NLMSG_ERROR, RTM_NEWLINK, read_answer,
+    };
+    use proptest::prelude::{any, proptest};
+
+    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let mut message = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+        message.extend(kind.to_ne_bytes());
+        message.extend(flags.to_ne_bytes());
+        message.extend(sequence.to_ne_bytes());
+        message.extend([0; 4]);
+        message.extend(body);
+        message.resize(message.len().next_multiple_of(4), 0);
+        message
+    }
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut attribute = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+        attribute.extend(kind.to_ne_bytes());
+        attribute.extend(value);
+        attribute.resize(attribute.len().next_multiple_of(4), 0);
+        attribute
+    }
+
+    #[test]
+    fn a_datagram_gives_links_of_this_dump_only() {
+        let mut body = vec![0; IFINFO];
+        body.extend(attribute(IFLA_IFNAME, b"eth0\0"));
+        let stats: Vec<u8> = (1..=23u64).flat_map(u64::to_ne_bytes).collect();
+        body.extend(attribute(IFLA_STATS64, &stats));
+        let mut answer = message(RTM_NEWLINK, 0, 6, &body);
+        answer.extend(message(RTM_NEWLINK, NLM_F_DUMP_INTR, 7, &body));
+        answer.extend(message(NLMSG_DONE, 0, 7, &[0; 4]));
+        let mut links = Vec::new();
+        let mut disturbed = false;
+        let more = read_answer(&answer, 7, &mut links, &mut disturbed).unwrap();
+        assert!(matches!(more, More::No) && disturbed);
+        let expected: Vec<u64> = (1..=23).chain([0]).collect();
+        let link = Link {
+            name: "eth0".into(),
+            stats: <[u64; N_STATS]>::try_from(expected).unwrap(),
+        };
+        assert_eq!(links, [link]);
+    }
+
+    #[test]
+    fn the_kernels_refusal_is_the_error() {
+        let answer = message(NLMSG_ERROR, 0, 1, &(-1i32).to_ne_bytes());
+        let result = read_answer(&answer, 1, &mut Vec::new(), &mut false);
+        assert_eq!(result.err().and_then(|e| e.raw_os_error()), Some(1));
+    }
+
+    #[test]
+    fn the_running_kernel_tells_of_lo_twice() {
+        let mut links = Links::new();
+        for _ in 0..2 {
+            let all = links.dump().unwrap();
+            assert_eq!(all.iter().filter(|link| link.name == "lo").count(), 1);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end_in_links_or_an_error(bytes in any::<Vec<u8>>()) {
+            let _ = read_answer(&bytes, 0, &mut Vec::new(), &mut false);
+        }
+    }
+}

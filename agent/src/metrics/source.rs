@@ -1,0 +1,148 @@
+//! Kept descriptors: a /proc or /sys file is opened once and read from its
+//! start at each scrape, which costs a quarter of opening it each time.
+//!
+//! A read that fails drops the descriptor and tries once with a fresh one, so
+//! that a device or process that came back is seen. A missing file is
+//! [`CollectError::Absent`], everything else [`CollectError::Read`].
+
+use crate::metrics::collector::CollectError;
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// First buffer. The kernel allocates as much as a sysctl reader asks for, so
+/// it starts small and grows to what the file needs.
+const FIRST_READ: usize = 4096;
+/// No /proc or /sys text that we read comes near this; more is refused.
+const MAX_SIZE: usize = 16 << 20;
+
+/// One file, its descriptor and its buffer.
+pub struct Source {
+    path: PathBuf,
+    file: Option<File>,
+    buffer: Vec<u8>,
+}
+
+/// What one read gave. Bytes that are not UTF-8 are replaced.
+pub struct Text<'a> {
+    path: &'a Path,
+    text: Cow<'a, str>,
+}
+
+impl Source {
+    /// Opens nothing yet.
+    pub fn new(path: PathBuf) -> Source {
+        Source {
+            path,
+            file: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The whole file as it is now.
+    pub fn read(&mut self) -> Result<Text<'_>, CollectError> {
+        let length = self
+            .fill()
+            .map_err(|error| CollectError::read(&self.path, error))?;
+        Ok(Text {
+            path: &self.path,
+            text: String::from_utf8_lossy(&self.buffer[..length]),
+        })
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        if let Some(file) = &self.file {
+            if let Ok(length) = read_all(file, &mut self.buffer) {
+                return Ok(length);
+            }
+            self.file = None;
+        }
+        let file = File::open(&self.path)?;
+        let length = read_all(&file, &mut self.buffer)?;
+        self.file = Some(file);
+        Ok(length)
+    }
+}
+
+impl Text<'_> {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// A decimal word of this text, as of `split_ascii_whitespace().next()`.
+    pub fn number<N: FromStr>(&self, word: Option<&str>) -> Result<N, CollectError> {
+        let word = word.ok_or_else(|| self.malformed("a line ends early"))?;
+        word.parse()
+            .map_err(|_| self.malformed(format!("{word:?} is not a number")))
+    }
+
+    /// The error for content that is not what the kernel documents.
+    pub fn malformed(&self, what: impl Into<String>) -> CollectError {
+        CollectError::Parse {
+            path: self.path.to_owned(),
+            what: what.into(),
+        }
+    }
+}
+
+fn read_all(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    if buffer.is_empty() {
+        buffer.resize(FIRST_READ, 0);
+    }
+    let mut length = 0;
+    loop {
+        if length == buffer.len() {
+            if length >= MAX_SIZE {
+                return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+            }
+            buffer.resize(length * 2, 0);
+        }
+        match file.read_at(&mut buffer[length..], length as u64) {
+            Ok(0) => return Ok(length),
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+    use crate::metrics::collector::CollectError;
+
+    #[test]
+    fn a_file_is_read_whole_and_afresh_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("long");
+        let long = "0123456789abcdef\n".repeat(2000);
+        std::fs::write(&path, &long).unwrap();
+        let mut source = Source::new(path.clone());
+        assert_eq!(source.read().unwrap().as_str(), long);
+        std::fs::write(&path, "short\n").unwrap();
+        assert_eq!(source.read().unwrap().as_str(), "short\n");
+    }
+
+    #[test]
+    fn a_missing_file_is_absent_until_it_appears() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("later");
+        let mut source = Source::new(path.clone());
+        assert!(matches!(source.read(), Err(CollectError::Absent { .. })));
+        std::fs::write(&path, b"here \xff\n").unwrap();
+        assert_eq!(source.read().unwrap().as_str(), "here \u{fffd}\n");
+    }
+
+    #[test]
+    fn a_directory_is_a_read_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut source = Source::new(dir.path().to_owned());
+        let Err(error @ CollectError::Read { .. }) = source.read() else {
+            panic!("read a directory");
+        };
+        assert!(error.to_string().contains(dir.path().to_str().unwrap()));
+    }
+}

@@ -1,0 +1,159 @@
+//! Our page over node_exporter's own end-to-end fixtures equals the page that
+//! node_exporter prints over them: family, type, help, label sets, numbers.
+//!
+//! The fixtures are not part of this repository: they are looked for in
+//! `node-exporter-fixtures` below $AGENT_SHARED_DIR, else below `../shared`
+//! beside the workspace. Without them the test says so and passes.
+
+use super::pages::{Family, Labels, Pages};
+use super::{parse, parse_text, roots_in};
+use crate::metrics::collector::{Collectors, Selection};
+use crate::metrics::exposition::Page;
+use crate::metrics::{COLLECTORS, make};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Switched off for the expected page, as they ask the running kernel.
+const NOT_IN_FIXTURES: [&str; 2] = ["filesystem", "uname"];
+
+/// Families of our collectors that we do not have, and why.
+const LEFT_OUT: [(&str, &str); 8] = [
+    ("node_cpu_info", "only with --collector.cpu.info"),
+    ("node_cpu_bug_info", "only with --collector.cpu.info"),
+    ("node_cpu_flag_info", "only with --collector.cpu.info"),
+    ("node_cpu_frequency_hertz", "only with --collector.cpu.info"),
+    (
+        "node_cpu_core_throttles_total",
+        "no throttle counters on EC2 guests",
+    ),
+    (
+        "node_cpu_package_throttles_total",
+        "no throttle counters on EC2 guests",
+    ),
+    ("node_cpu_isolated", "only with isolcpus="),
+    ("node_softirqs_total", "only with --collector.stat.softirq"),
+];
+
+/// Families whose numbers are the running host's, in the expected page as in ours.
+fn is_live(family: &str) -> bool {
+    family.starts_with("node_network_")
+        || ["node_time_seconds", "node_time_zone_offset_seconds"].contains(&family)
+}
+
+fn fixtures() -> Option<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let shared = std::env::var_os("AGENT_SHARED_DIR")
+        .map_or_else(|| workspace.join("../shared"), PathBuf::from);
+    let fixtures = shared.join("node-exporter-fixtures");
+    fixtures.join("e2e-output.txt").exists().then_some(fixtures)
+}
+
+#[test]
+fn the_page_over_node_exporters_fixtures_is_node_exporters() {
+    let Some(fixtures) = fixtures() else {
+        eprintln!("skipped: no node-exporter-fixtures in $AGENT_SHARED_DIR or ../shared");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    unpack(&fixtures.join("fixtures.tar.gz"), dir.path());
+    let ours = our_page(dir.path());
+    let table = std::fs::read_to_string(fixtures.join("default-families.tsv")).unwrap();
+    let all = parse_text(&std::fs::read_to_string(fixtures.join("e2e-output.txt")).unwrap());
+    let expected = of_our_collectors(&all, &table);
+
+    let mut faults = Vec::new();
+    let (mut families, mut series) = (0, 0);
+    for (name, expected) in &expected {
+        if let Some((_, reason)) = LEFT_OUT.iter().find(|(left_out, _)| left_out == name) {
+            eprintln!("left out: {name}: {reason}");
+            continue;
+        }
+        let Some(ours) = ours.get(name) else {
+            faults.push(format!("{name}: missing"));
+            continue;
+        };
+        families += 1;
+        series += compare(name, expected, ours, &mut faults);
+    }
+    for name in ours.keys().filter(|name| !expected.contains_key(*name)) {
+        faults.push(format!("{name}: not on node_exporter's page"));
+    }
+    eprintln!("compared {families} families, {series} series");
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    assert!(families > 90, "only {families} families compared");
+}
+
+/// Returns how many series were compared.
+fn compare(name: &str, expected: &Family, ours: &Family, faults: &mut Vec<String>) -> usize {
+    if (&expected.kind, &expected.help) != (&ours.kind, &ours.help) {
+        faults.push(format!(
+            "{name}: {} {:?}, not {} {:?}",
+            ours.kind, ours.help, expected.kind, expected.help
+        ));
+    }
+    for (labels, value) in &expected.series {
+        match ours.series.get(labels) {
+            None => faults.push(format!("{name}{labels:?}: missing")),
+            Some(found) if !is_live(name) && found != value => {
+                faults.push(format!("{name}{labels:?}: {found}, not {value}"));
+            }
+            Some(_) => {}
+        }
+    }
+    if !is_live(name) {
+        for labels in ours.series.keys() {
+            if !expected.series.contains_key(labels) {
+                faults.push(format!("{name}{labels:?}: one too many"));
+            }
+        }
+    }
+    expected.series.len()
+}
+
+/// Those families of the expected page that the table gives to collectors of ours.
+fn of_our_collectors(all: &Pages, table: &str) -> Pages {
+    let collector_of = |family: &str| {
+        table.lines().find_map(|line| {
+            let mut columns = line.split('\t');
+            (columns.next() == Some(family)).then(|| columns.nth(2).unwrap_or_default())
+        })
+    };
+    let mut ours: Pages = all
+        .iter()
+        .filter(|(name, _)| collector_of(name).is_some_and(|c| COLLECTORS.contains(&c)))
+        .map(|(name, family)| (name.clone(), family.clone()))
+        .collect();
+    let of_ours = |labels: &Labels| COLLECTORS.contains(&&*labels["collector"]);
+    let mut success = all["node_scrape_collector_success"].clone();
+    success.series.retain(|labels, _| of_ours(labels));
+    ours.insert("node_scrape_collector_success".into(), success);
+    ours
+}
+
+fn our_page(fixtures: &Path) -> Pages {
+    let roots = roots_in(fixtures);
+    let collectors = COLLECTORS
+        .iter()
+        .filter(|name| !NOT_IN_FIXTURES.contains(name))
+        .map(|name| make(name, &roots).unwrap())
+        .collect();
+    let mut page = Page::default();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    Collectors::new(collectors).run_all(&mut page, &Selection::All, deadline);
+    assert_eq!(page.duplicates(), 0);
+    let mut pages = parse(&page);
+    pages.remove("node_scrape_collector_duration_seconds");
+    pages
+}
+
+#[allow(clippy::disallowed_methods)] // a test may start tar
+fn unpack(archive: &Path, into: &Path) {
+    let status = std::process::Command::new("tar")
+        .arg("-xzf")
+        .arg(archive)
+        .arg("-C")
+        .arg(into)
+        .status()
+        .unwrap();
+    assert!(status.success(), "tar: {status}");
+}

@@ -1,0 +1,62 @@
+//! Shared by this room's tests: a page parser written against the format's
+//! specification, not against our writer, and a host made of a few files.
+
+mod conformance;
+mod pages;
+mod served;
+
+use crate::host::roots::Roots;
+use crate::metrics::collector::Collector;
+use crate::metrics::exposition::Page;
+pub use pages::{Pages, parse_text};
+use std::path::Path;
+
+/// Parses what `page` prints; a page that breaks the format fails the test.
+pub fn parse(page: &Page) -> Pages {
+    let mut text = String::new();
+    page.render(|piece| text.push_str(piece));
+    parse_text(&text)
+}
+
+/// Runs one collector that must succeed.
+pub fn collect(collector: &mut dyn Collector) -> Pages {
+    let mut page = Page::default();
+    collector.update(&mut page).unwrap();
+    assert_eq!(page.duplicates(), 0);
+    parse(&page)
+}
+
+/// Fails unless the page holds that series with that number.
+#[track_caller]
+pub fn expect(pages: &Pages, family: &str, labels: &[(&str, &str)], value: f64) {
+    let found = pages.get(family).and_then(|family| {
+        let labels = labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        family.series.get(&labels).copied()
+    });
+    assert_eq!(found, Some(value), "{family} {labels:?}");
+}
+
+/// A root directory with these files, and the roots that point into it.
+pub fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Roots) {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    let roots = roots_in(dir.path());
+    (dir, roots)
+}
+
+/// Roots as node_exporter's own end-to-end test lays them out.
+pub fn roots_in(dir: &Path) -> Roots {
+    Roots {
+        proc: dir.join("proc"),
+        sys: dir.join("sys"),
+        rootfs: dir.to_owned(),
+        udev: dir.join("udev/data"),
+    }
+}
