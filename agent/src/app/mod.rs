@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Runs the agent until it is told to stop. `Err` means that it could not start
 /// or that a room ended unasked; systemd then restarts us.
 pub fn run(origin: config::Origin) -> anyhow::Result<()> {
-    let inherited = Inherited::from_env();
+    let inherited = Inherited::from_env()?;
     let notify = Notify::from_env();
     let loaded = config::load(&origin)?;
     let telemetry = Telemetry::start(loaded.settings.telemetry);

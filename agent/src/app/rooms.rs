@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 /// A local HTTP loop beats every five seconds ([`http::BEAT`]).
 const HTTP_ALLOWANCE: Duration = Duration::from_secs(20);
@@ -87,6 +88,10 @@ impl Rooms {
         let forward = listeners(&mut inherited, "forward", &forward_addresses)?;
         let metrics_listeners = listeners(&mut inherited, "metrics", &settings.metrics.listen)?;
         let heartbeat_listeners = listeners(&mut inherited, "heartbeat", &settings.heartbeat)?;
+
+        for name in inherited.left() {
+            warn!(name, "a socket handed over by systemd has a name that nothing uses: forward, metrics, heartbeat");
+        }
 
         let (logs, logs_room) = logs::open(logs::Parts {
             settings: settings.logs.clone(),
@@ -219,7 +224,7 @@ fn listeners(
     name: &str,
     addresses: &[Address],
 ) -> anyhow::Result<Vec<Listener>> {
-    let held = inherited.take(name);
+    let held = inherited.take(name)?;
     if !held.is_empty() {
         return Ok(held);
     }
