@@ -90,7 +90,10 @@ impl Rooms {
         let heartbeat_listeners = listeners(&mut inherited, "heartbeat", &settings.heartbeat)?;
 
         for name in inherited.left() {
-            warn!(name, "a socket handed over by systemd has a name that nothing uses: forward, metrics, heartbeat");
+            warn!(
+                name,
+                "a socket handed over by systemd has a name that nothing uses: forward, metrics, heartbeat"
+            );
         }
 
         let (logs, logs_room) = logs::open(logs::Parts {
