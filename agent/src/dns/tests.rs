@@ -1,4 +1,4 @@
-use super::{Files, Resolver};
+use super::{Cause, Files, Resolver};
 use crate::chain::Chain;
 use std::fs;
 use std::io::ErrorKind;
@@ -256,4 +256,23 @@ async fn what_is_no_name_is_refused() {
         let error = resolver.lookup(name).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name:?}: {error}");
     }
+}
+
+#[test]
+fn repeated_silence_makes_the_servers_connections_anew() {
+    let dir = TempDir::new().unwrap();
+    write(dir.path(), "resolv.conf", "nameserver 127.0.53.6\n");
+    let shared = resolver(&dir, 9).shared;
+    let first = shared.view();
+    shared.account(&Err(Cause::Deadline));
+    shared.account(&Err(Cause::Deadline));
+    shared.account(&Err(Cause::Absent));
+    shared.account(&Err(Cause::Deadline));
+    shared.account(&Err(Cause::Deadline));
+    assert!(
+        Arc::ptr_eq(&first, &shared.view()),
+        "an answer came between"
+    );
+    shared.account(&Err(Cause::Dns("refused".into())));
+    assert!(!Arc::ptr_eq(&first, &shared.view()));
 }
