@@ -34,9 +34,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// or that a room ended unasked; systemd then restarts us.
 pub fn run(origin: config::Origin) -> anyhow::Result<()> {
     let inherited = Inherited::from_env()?;
-    let notify = Notify::from_env();
     let loaded = config::load(&origin)?;
     let telemetry = Telemetry::start(loaded.settings.telemetry);
+    let notify = Notify::from_env();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(8)
