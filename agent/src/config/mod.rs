@@ -1,4 +1,38 @@
-//! Configuration: one written form, one checked form. (helper config writes the story)
+//! Configuration: one written form, one checked form.
+//!
+//! ```text
+//! files ─ document ─→ tree with places ─ file (by read, values, compose) ─→ written form
+//!                                                   validate │ dirs, defaults
+//!                                    each room's Settings ←──┘     effective ─→ TOML again
+//! ```
+//!
+//! [`load()`] reads everything and changes nothing. It never stops at the first
+//! fault: [`Faults`] has all of them, each with its file, line and column.
+//! Invariants: a key that nobody reads is a fault, never ignored; no value is
+//! guessed from a wrong one; what [`effective`] prints loads to equal Settings;
+//! memory is bounded by 1 MiB a file. Which keys there are: docs/config.md,
+//! held to this code by a test. Why it is not serde: docs/decisions/0003-config.md.
+//!
+//! Rooms do not know this one: it imports their Settings and fills them.
+
+mod compose;
+pub mod defaults;
+mod dirs;
+mod document;
+pub mod effective;
+mod fault;
+mod file;
+mod later;
+mod load;
+mod read;
+mod validate;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{Fault, Faults, Place};
+pub use load::{Loaded, Origin, load};
 
 use crate::listener::Address;
 use crate::{cloud, docker, logs, metrics, supervise, telemetry};
