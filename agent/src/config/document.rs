@@ -6,7 +6,7 @@
 //! told in the same go.
 
 use crate::config::fault::{Fault, Place, quoted};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -80,19 +80,22 @@ pub fn parse(file: usize, text: &str) -> (Vec<Entry>, Vec<Fault>) {
 
 /// Lays `later` over `base`: tables merge, anything else is replaced.
 pub fn merge(base: &mut Vec<Entry>, later: Vec<Entry>) {
+    let keys = base.iter().enumerate();
+    let index: BTreeMap<String, usize> = keys.map(|(n, entry)| (entry.key.clone(), n)).collect();
     for entry in later {
-        match base.iter_mut().find(|known| known.key == entry.key) {
-            None => base.push(entry),
-            Some(known) => match (&mut known.node.value, entry.node.value) {
-                (Value::Table(below), Value::Table(above)) => merge(below, above),
-                (_, value) => {
-                    known.node = Node {
-                        value,
-                        place: entry.node.place,
-                    };
-                    known.place = entry.place;
-                }
-            },
+        let Some(known) = index.get(&entry.key).and_then(|n| base.get_mut(*n)) else {
+            base.push(entry);
+            continue;
+        };
+        match (&mut known.node.value, entry.node.value) {
+            (Value::Table(below), Value::Table(above)) => merge(below, above),
+            (_, value) => {
+                known.node = Node {
+                    value,
+                    place: entry.node.place,
+                };
+                known.place = entry.place;
+            }
         }
     }
 }
@@ -101,6 +104,10 @@ pub fn merge(base: &mut Vec<Entry>, later: Vec<Entry>) {
 fn syntax(message: &str, offending: Option<&str>) -> String {
     let message = message.lines().next().unwrap_or("not TOML");
     match offending.map(str::trim) {
+        Some(key) if message == "duplicate key" => format!("duplicate key {}", quoted(key)),
+        Some("") if message.starts_with("string values must be quoted") => {
+            "a value is missing".into()
+        }
         Some(text) if !text.is_empty() && text.len() <= 40 && !text.contains('\n') => {
             format!("{message}, found {}", quoted(text))
         }
@@ -142,6 +149,12 @@ impl Tree {
         if depth > MAX_DEPTH {
             let text = format!("nested deeper than {MAX_DEPTH} levels");
             self.faults.push(Fault::new(place, text));
+            return None;
+        }
+        let end = self.lines.place(value.span().end);
+        let is_broken = self.broken.range(place.line..=end.line).next().is_some();
+        // The span of a table is its header alone; its keys are judged one by one.
+        if is_broken && !value.get_ref().is_table() {
             return None;
         }
         let value = match value.get_ref() {

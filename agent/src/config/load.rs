@@ -39,7 +39,11 @@ pub fn load(origin: &Origin) -> Result<Loaded, Faults> {
     load_from(origin, Path::new(ETC), &Surroundings::of_process())
 }
 
-pub(super) fn load_from(origin: &Origin, etc: &Path, around: &Surroundings) -> Result<Loaded, Faults> {
+pub(super) fn load_from(
+    origin: &Origin,
+    etc: &Path,
+    around: &Surroundings,
+) -> Result<Loaded, Faults> {
     let (files, mut faults) = match &origin.files {
         Some(files) => (files.clone(), Vec::new()),
         None => found_in(etc),

@@ -15,6 +15,7 @@
 //!
 //! Rooms do not know this one: it imports their Settings and fills them.
 
+mod clashes;
 mod compose;
 pub mod defaults;
 mod dirs;

@@ -138,7 +138,7 @@ impl<'a> Table<'a> {
 
     /// A key without which the table means nothing is absent.
     pub fn missing(&self, key: &str, example: &str) {
-        if !self.report.is_partial {
+        if !self.report.is_partial && !self.ignores_the_rest {
             let text = format!("{}: {key} is missing", self.path);
             let help = format!("add {key} = {example}");
             self.report.add(Fault::new(self.place, text).help(help));
@@ -205,21 +205,15 @@ impl<'a> Item<'a> {
 
     /// Reads a table; an absent one as if it were empty.
     pub fn table<T>(self, read: impl FnOnce(&mut Table<'a>) -> T) -> T {
-        let entries: &'a [Entry] = match self.node.map(|node| &node.value) {
-            None => &[],
-            Some(Value::Table(entries)) => entries,
-            Some(_) => {
-                self.expected("a table");
-                &[]
-            }
-        };
+        let entries = self.entries("a table");
+        let is_other = self.is_there() && !self.is_table();
         let mut table = Table {
             entries,
             taken: BTreeSet::new(),
             path: self.path,
             kind: self.kind,
             place: self.place,
-            ignores_the_rest: false,
+            ignores_the_rest: is_other,
             report: self.report,
         };
         let result = read(&mut table);
@@ -405,7 +399,9 @@ impl<'a> Item<'a> {
 
 /// "did you mean …", or all there is when nothing is near.
 pub fn suggest(wrong: &str, right: &mut dyn Iterator<Item = &str>, all: &str) -> String {
-    let right: Vec<&str> = right.collect();
+    const SHOWN: usize = 60;
+    const COMPARED: usize = 1000;
+    let right: Vec<&str> = right.take(COMPARED).collect();
     let lower = wrong.to_lowercase().replace('-', "_");
     let near = right
         .iter()
@@ -415,6 +411,7 @@ pub fn suggest(wrong: &str, right: &mut dyn Iterator<Item = &str>, all: &str) ->
     match near {
         Some((_, word)) => format!("did you mean {word:?}?"),
         None if right.is_empty() => "nothing is known here".into(),
+        None if right.len() > SHOWN => format!("{all}: {}, …", right[..SHOWN].join(", ")),
         None => format!("{all}: {}", right.join(", ")),
     }
 }

@@ -1,11 +1,11 @@
 //! From the written form to each room's Settings, and what sections say
-//! against each other: ports, dependencies, probes, who listens to whom.
+//! against each other: dependencies, probes, who listens to whom.
 
 use crate::config::dirs::Dirs;
 use crate::config::fault::{Fault, Place};
 use crate::config::file::{ContainerFile, File, InputFile, Located, LogsFile};
 use crate::config::read::{Report, suggest};
-use crate::config::{Agent, Settings, defaults};
+use crate::config::{Agent, Settings, clashes, defaults};
 use crate::listener::Address;
 use crate::logs::enrich::{Piece, Template};
 use crate::logs::output::{self, Kind};
@@ -13,8 +13,8 @@ use crate::logs::{buffer, forward};
 use crate::supervise::spec::{Logging, Protocol, Spec};
 use crate::supervise::{self, Condition, Container};
 use crate::{logs, metrics};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Facts that arrive without being configured (cloud::imds and the host's uname).
 pub const FACTS: [&str; 8] = [
@@ -34,12 +34,13 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
     let inputs = inputs(&file.logs, dirs);
     // What could not be read may be what another section refers to.
     if !report.is_partial() {
-        check_ports(&file, &inputs, report);
+        clashes::check(&file, &inputs, report);
         check_dependencies(&file.containers, report);
         for container in &file.containers {
             check_probe(container, report);
             check_logging(container, &inputs, report);
         }
+        check_inputs(&file.logs, report);
         check_templates(&file.logs, &file.node, report);
         check_loops(&file.logs, &inputs, report);
     }
@@ -90,9 +91,10 @@ fn container(file: ContainerFile) -> Container {
 }
 
 /// A forward input with its listeners settled.
-struct Input<'a> {
-    settings: forward::Settings,
-    file: Option<&'a InputFile>,
+pub struct Input<'a> {
+    pub settings: forward::Settings,
+    /// None: the default input, not written anywhere.
+    pub file: Option<&'a InputFile>,
 }
 
 /// The configured inputs; the default one first where it is not among them.
@@ -169,153 +171,18 @@ fn logs_settings(file: LogsFile, inputs: Vec<forward::Settings>, dirs: &Dirs) ->
     }
 }
 
-/// A port or socket of the host that someone wants for itself.
-struct Claim {
-    address: Socket,
-    /// `containers.web.ports`, or a section's default.
-    by: String,
-    place: Option<Place>,
-}
-
-#[derive(PartialEq)]
-enum Socket {
-    /// None: every address, IPv4 and IPv6.
-    Port(Option<IpAddr>, u16, Protocol),
-    Unix(std::path::PathBuf),
-}
-
-fn check_ports(file: &File, inputs: &[Input<'_>], report: &Report) {
-    let mut claims = Vec::new();
-    let default = |name: &str, listen: Vec<Address>| -> Vec<Claim> {
-        let claim = |address| own_claim(&address, format!("the default of {name}"), None);
-        listen.into_iter().filter_map(claim).collect()
-    };
-    match &file.metrics_listen {
-        Some(listen) => claims.extend(listen.iter().filter_map(located_claim)),
-        None => claims.extend(default("metrics.listen", defaults::metrics_listen())),
-    }
-    match &file.heartbeat {
-        Some(listen) => claims.extend(listen.iter().filter_map(located_claim)),
-        None => claims.extend(default("heartbeat.listen", defaults::heartbeat_listen())),
-    }
-    for input in inputs {
-        match input.file.and_then(|file| file.listen.as_ref()) {
-            Some(listen) => claims.extend(listen.iter().filter_map(located_claim)),
-            None => {
-                let name = format!("logs.inputs.{}.listen", input.settings.name);
-                claims.extend(default(&name, input.settings.listen.clone()));
-                if let Some(file) = input.file
-                    && file.is_known
-                    && input.settings.listen.is_empty()
-                {
-                    let text = format!("logs.inputs.{}: listen is missing", file.name);
-                    let help = "add listen = \"127.0.0.1:24225\"";
-                    report.add(Fault::new(file.place, text).help(help));
-                }
-            }
-        }
-    }
-    for port in file
-        .containers
-        .iter()
-        .flat_map(|container| &container.ports)
-    {
-        let Some(host_port) = port.value.host_port else {
-            continue;
-        };
-        claims.push(Claim {
-            address: Socket::Port(
-                port.value.host_ip.parse().ok(),
-                host_port,
-                port.value.protocol,
-            ),
-            by: port.path.clone(),
-            place: Some(port.place),
-        });
-    }
-    report_clashes(&claims, report);
-}
-
-fn located_claim(address: &Located<Address>) -> Option<Claim> {
-    own_claim(&address.value, address.path.clone(), Some(address.place))
-}
-
-/// Port 0 is chosen by the kernel and clashes with nothing.
-fn own_claim(address: &Address, by: String, place: Option<Place>) -> Option<Claim> {
-    let address = match address {
-        Address::Tcp(address) if address.port() == 0 => return None,
-        // An IPv6 socket on all addresses takes IPv4 as well (net.ipv6.bindv6only = 0).
-        Address::Tcp(address) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
-            Socket::Port(None, address.port(), Protocol::Tcp)
-        }
-        Address::Tcp(address) => Socket::Port(Some(address.ip()), address.port(), Protocol::Tcp),
-        Address::Unix(path) => Socket::Unix(path.clone()),
-    };
-    Some(Claim { address, by, place })
-}
-
-/// Each claim against those before it with the same port: linear but for the clashes themselves.
-fn report_clashes(claims: &[Claim], report: &Report) {
-    let mut by_port: BTreeMap<u16, Vec<&Claim>> = BTreeMap::new();
-    for claim in claims {
-        let port = match claim.address {
-            Socket::Port(_, port, _) => port,
-            Socket::Unix(_) => 0,
-        };
-        let others = by_port.entry(port).or_default();
-        let Some(other) = others
-            .iter()
-            .find(|other| clash(&other.address, &claim.address))
-        else {
-            others.push(claim);
-            continue;
-        };
-        let (at, holder) = match (claim.place, other.place) {
-            (Some(place), _) => ((place, &claim.by), &other.by),
-            (None, Some(place)) => ((place, &other.by), &claim.by),
-            (None, None) => continue,
-        };
-        let what = match &claim.address {
-            Socket::Port(_, port, Protocol::Tcp) => format!("host port {port}"),
-            Socket::Port(_, port, Protocol::Udp) => format!("host port {port}/udp"),
-            Socket::Unix(path) => format!("socket {:?}", path.display().to_string()),
-        };
-        let text = format!("{}: {what} is taken by {holder}", at.1);
-        report.add(Fault::new(at.0, text).help("each port can be had once: move one of the two"));
-    }
-}
-
-fn clash(a: &Socket, b: &Socket) -> bool {
-    match (a, b) {
-        (Socket::Unix(a), Socket::Unix(b)) => a == b,
-        (Socket::Port(a_ip, a_port, a_protocol), Socket::Port(b_ip, b_port, b_protocol)) => {
-            let overlap = match (a_ip, b_ip) {
-                (None, _) | (_, None) => true,
-                (Some(a), Some(b)) => {
-                    a == b
-                        || a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified())
-                }
-            };
-            a_port == b_port && a_protocol == b_protocol && overlap
-        }
-        _ => false,
-    }
-}
-
 fn check_dependencies(containers: &[ContainerFile], report: &Report) {
     let by_name: BTreeMap<&str, &ContainerFile> =
         containers.iter().map(|c| (c.name.as_str(), c)).collect();
     for container in containers {
-        for (index, dependency) in container.depends_on.iter().enumerate() {
+        let mut named = BTreeSet::new();
+        for dependency in &container.depends_on {
             let name = &dependency.value.name;
             let fault = |text: String| {
                 let text = format!("containers.{}.depends_on: {text}", container.name);
                 Fault::new(dependency.place, text)
             };
-            if container.depends_on[..index]
-                .iter()
-                .any(|d| d.value.name == *name)
-            {
+            if !named.insert(name) {
                 report.add(fault(format!("{name:?} is given twice")));
             }
             let Some(other) = by_name.get(name.as_str()) else {
@@ -338,65 +205,72 @@ fn check_dependencies(containers: &[ContainerFile], report: &Report) {
     check_cycles(containers, &by_name, report);
 }
 
-/// Takes away what depends on nothing that is left, until nothing changes: the rest
-/// has cycles, and each is named once, from its first member in the file.
+/// Walks the dependencies depth first, each container once; a dependency on a container
+/// of the way walked closes a cycle.
 fn check_cycles(
     containers: &[ContainerFile],
     by_name: &BTreeMap<&str, &ContainerFile>,
     report: &Report,
 ) {
-    let mut left = by_name.clone();
-    loop {
-        let free: Vec<&str> = left
-            .iter()
-            .filter(|(_, c)| {
-                !c.depends_on
-                    .iter()
-                    .any(|d| left.contains_key(d.value.name.as_str()))
-            })
-            .map(|(name, _)| *name)
-            .collect();
-        if free.is_empty() {
-            break;
-        }
-        for name in free {
-            left.remove(name);
-        }
-    }
-    for container in containers {
-        let mut walked: Vec<&ContainerFile> = Vec::new();
-        let mut at = left.get(container.name.as_str()).copied();
-        while let Some(here) = at {
-            if let Some(start) = walked.iter().position(|c| c.name == here.name) {
-                report_cycle(&walked[start..], report);
-                break;
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    for start in containers {
+        // The way from `start`, each with its dependencies still to be walked.
+        let mut way = Vec::new();
+        // Where on the way each container stands.
+        let mut standing: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut next = seen.insert(&start.name).then_some(start);
+        loop {
+            if let Some(container) = next.take() {
+                standing.insert(&container.name, way.len());
+                way.push((container, container.depends_on.iter()));
             }
-            walked.push(here);
-            at = here
-                .depends_on
-                .iter()
-                .find_map(|d| left.get(d.value.name.as_str()).copied());
-        }
-        for seen in walked {
-            left.remove(seen.name.as_str());
+            let Some((container, dependencies)) = way.last_mut() else {
+                break;
+            };
+            let Some(dependency) = dependencies.next() else {
+                standing.remove(container.name.as_str());
+                way.pop();
+                continue;
+            };
+            let name = dependency.value.name.as_str();
+            if let Some(&first) = standing.get(name) {
+                let cycle = way[first..].iter().map(|(c, _)| c.name.as_str());
+                let names: Vec<&str> = cycle.chain([name]).collect();
+                report_cycle(&names, dependency.place, report);
+            } else if let Some(&other) = by_name.get(name)
+                && seen.insert(&other.name)
+            {
+                next = Some(other);
+            }
         }
     }
 }
 
-fn report_cycle(cycle: &[&ContainerFile], report: &Report) {
-    let (Some(first), Some(last)) = (cycle.first(), cycle.last()) else {
-        return;
+/// `names` ends with its first again.
+fn report_cycle(names: &[&str], place: Place, report: &Report) {
+    const SHOWN: usize = 20;
+    let last = names.len().checked_sub(2).map_or("", |last| names[last]);
+    let way = match names.len() {
+        n if n > SHOWN => format!(
+            "{} -> … -> {last} -> {}",
+            names[..SHOWN].join(" -> "),
+            names[0]
+        ),
+        _ => names.join(" -> "),
     };
-    let mut names: Vec<&str> = cycle.iter().map(|c| c.name.as_str()).collect();
-    names.push(&first.name);
-    let closing = last.depends_on.iter().find(|d| d.value.name == first.name);
-    let place = closing.map_or(last.place, |dependency| dependency.place);
-    let text = format!(
-        "containers.{}.depends_on: a cycle, {}",
-        last.name,
-        names.join(" -> ")
-    );
+    let text = format!("containers.{last}.depends_on: a cycle, {way}");
     report.add(Fault::new(place, text).help("remove one of these dependencies"));
+}
+
+/// Only the default input knows where to listen by itself.
+fn check_inputs(file: &LogsFile, report: &Report) {
+    for input in &file.inputs {
+        if input.listen.is_none() && input.is_known && input.name != defaults::INPUT {
+            let text = format!("logs.inputs.{}: listen is missing", input.name);
+            let help = "add listen = \"127.0.0.1:24225\"";
+            report.add(Fault::new(input.place, text).help(help));
+        }
+    }
 }
 
 /// A probe of the host's loopback must meet a port that the container has there.

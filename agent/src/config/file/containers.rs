@@ -2,13 +2,15 @@
 //! own keys say against each other is told here, the rest by `validate`.
 
 use super::Located;
+use crate::config::compose::{
+    check_capability, check_device, check_image, check_ip, check_volume, cpuset, nano_cpus, signal,
+};
 use crate::config::fault::{Place, quoted};
 use crate::config::read::{Item, Table, Wrong};
 use crate::config::{defaults, values};
 use crate::supervise::spec::{Logging, Port, Spec, Ulimit};
 use crate::supervise::{Condition, Dependency, Probe, PullPolicy};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Docker refuses less (`mem_limit` below 6 MiB).
@@ -30,7 +32,6 @@ pub const PULL_POLICIES: [(&str, PullPolicy); 3] = [
 #[derive(Debug)]
 pub struct ContainerFile {
     pub name: String,
-    pub place: Place,
     pub spec: Spec,
     /// The ports of `spec` again, with their places.
     pub ports: Vec<Located<Port>>,
@@ -52,7 +53,6 @@ pub fn container(name: &str, table: &mut Table<'_>) -> ContainerFile {
     let (spec, ports) = spec(table, logging);
     ContainerFile {
         name: name.into(),
-        place: table.place(),
         spec,
         ports,
         depends_on: depends_on(table.take("depends_on")),
@@ -288,7 +288,7 @@ fn logging_of(item: Item<'_>) -> Logging {
             (None, Some(driver)) => Logging::Driver { driver, options },
             (None, None) => {
                 if is_there {
-                    table.missing("tag or driver", "\"…\"");
+                    table.fault("names neither tag nor driver");
                 }
                 Logging::Default
             }
@@ -371,135 +371,4 @@ fn not_empty(text: &str) -> Result<(), Wrong> {
 
 fn path_text(path: std::path::PathBuf) -> String {
     path.to_string_lossy().into_owned()
-}
-
-fn check_image(text: &str) -> Result<String, Wrong> {
-    if text.is_empty() {
-        return Err(Wrong::new("is empty"));
-    }
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@+".contains(c);
-    if !text.chars().all(is_allowed) || text.starts_with('-') {
-        let wrong = Wrong::new(format!("{} is no image name", quoted(text)));
-        return Err(wrong.help("use \"[registry/]name[:tag]\" or \"name@sha256:…\""));
-    }
-    Ok(text.into())
-}
-
-fn check_volume(text: &str) -> Result<(), Wrong> {
-    const OPTIONS: [&str; 14] = [
-        "ro",
-        "rw",
-        "z",
-        "Z",
-        "nocopy",
-        "shared",
-        "slave",
-        "private",
-        "rshared",
-        "rslave",
-        "rprivate",
-        "cached",
-        "delegated",
-        "consistent",
-    ];
-    let help = "use \"/host:/container[:ro]\" or \"name:/container\"";
-    let wrong = |what: String| Wrong::new(format!("{} {what}", quoted(text))).help(help);
-    let mut parts = text.splitn(3, ':');
-    let source = parts.next().unwrap_or_default();
-    let Some(target) = parts.next() else {
-        return Err(wrong("names no path in the container".into()));
-    };
-    if !target.starts_with('/') {
-        return Err(wrong("has a container path that is not absolute".into()));
-    }
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    let begins_well = source.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if !source.starts_with('/') && !(begins_well && source.chars().all(is_name)) {
-        return Err(wrong("has a host path that is not absolute".into()));
-    }
-    for option in parts.next().into_iter().flat_map(|part| part.split(',')) {
-        if !OPTIONS.contains(&option) {
-            return Err(wrong(format!("has the unknown option {}", quoted(option))));
-        }
-    }
-    Ok(())
-}
-
-fn check_device(text: &str) -> Result<(), Wrong> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let fits = match parts.as_slice() {
-        [host] => host.starts_with('/'),
-        [host, inside] => host.starts_with('/') && inside.starts_with('/'),
-        [host, inside, rights] => {
-            let known = !rights.is_empty() && rights.chars().all(|c| "rwm".contains(c));
-            host.starts_with('/') && inside.starts_with('/') && known
-        }
-        _ => false,
-    };
-    match fits {
-        true => Ok(()),
-        false => Err(Wrong::new(format!("{} is no device", quoted(text)))
-            .help("use \"/dev/kmsg\" or \"/dev/kmsg:/dev/kmsg:rwm\"")),
-    }
-}
-
-fn check_capability(text: &str) -> Result<(), Wrong> {
-    let is_allowed = |c: char| c.is_ascii_alphabetic() || c == '_';
-    match !text.is_empty() && text.chars().all(is_allowed) {
-        true => Ok(()),
-        false => Err(Wrong::new(format!("{} is no capability", quoted(text)))
-            .help("such as \"NET_ADMIN\" or \"ALL\"")),
-    }
-}
-
-fn check_ip(text: &str) -> Result<(), Wrong> {
-    match text.parse::<IpAddr>() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Wrong::new(format!("{} is no IP address", quoted(text)))),
-    }
-}
-
-/// CPUs as billionths, exact to a millionth of a CPU.
-fn nano_cpus(text: &str) -> Result<u64, Wrong> {
-    match text.parse::<f64>() {
-        Ok(cpus) if (0.01..=4096.0).contains(&cpus) => Ok((cpus * 1e6).round() as u64 * 1000),
-        _ => Err(Wrong::new(format!("{} is no number of CPUs", quoted(text)))
-            .help("a number from 0.01, such as 0.5 or 2.0")),
-    }
-}
-
-fn cpuset(text: &str) -> Result<String, Wrong> {
-    let number = |text: &str| text.parse::<u16>().ok();
-    let is_part = |part: &str| match part.split_once('-') {
-        Some((first, last)) => match (number(first), number(last)) {
-            (Some(first), Some(last)) => first <= last,
-            _ => false,
-        },
-        None => number(part).is_some(),
-    };
-    match text.split(',').all(is_part) {
-        true => Ok(text.into()),
-        false => {
-            Err(Wrong::new(format!("{} is no list of CPUs", quoted(text)))
-                .help("such as \"0-2,5\""))
-        }
-    }
-}
-
-/// signal(7): a name with or without SIG, or a number.
-fn signal(text: &str) -> Result<String, Wrong> {
-    const NAMES: [&str; 18] = [
-        "HUP", "INT", "QUIT", "ABRT", "KILL", "USR1", "USR2", "ALRM", "TERM", "CHLD", "CONT",
-        "STOP", "TSTP", "TTIN", "TTOU", "WINCH", "PWR", "IO",
-    ];
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let realtime = name
-        .strip_prefix("RTMIN+")
-        .and_then(|n| n.parse::<u8>().ok());
-    let is_number = text.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
-    if NAMES.contains(&name) || is_number || realtime.is_some_and(|n| n <= 30) {
-        return Ok(text.into());
-    }
-    Err(Wrong::new(format!("{} is no signal", quoted(text))).help("such as \"SIGTERM\""))
 }

@@ -9,6 +9,7 @@ use crate::listener::Address;
 use crate::logs::buffer::WhenFull;
 use crate::logs::enrich::{Parse, Template};
 use crate::logs::output::{Forward, Kind, Server};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -188,12 +189,13 @@ fn forward(table: &mut Table<'_>) -> (Forward, Vec<Located<Server>>) {
         table.fault("servers is empty");
     }
     let mut servers: Vec<Located<Server>> = Vec::new();
+    let mut named = BTreeSet::new();
     for item in items.unwrap_or_default() {
         let server = item.parse("a server such as \"logs-a.example:24224\"", |text| {
             let server = values::server(text)?;
-            match servers.iter().any(|known| known.value == server) {
-                true => Err(Wrong::new(format!("{} is given twice", quoted(text)))),
-                false => Ok(server),
+            match named.insert((server.host.clone(), server.port)) {
+                true => Ok(server),
+                false => Err(Wrong::new(format!("{} is given twice", quoted(text)))),
             }
         });
         servers.extend(server.map(|server| Located::of(&item, server)));

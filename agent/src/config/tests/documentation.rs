@@ -19,7 +19,10 @@ fn documented() -> BTreeMap<&'static str, &'static str> {
             continue;
         };
         if let Some(key) = key.strip_prefix('`').and_then(|key| key.strip_suffix('`')) {
-            assert!(keys.insert(key, *default).is_none(), "{key} is listed twice");
+            assert!(
+                keys.insert(key, *default).is_none(),
+                "{key} is listed twice"
+            );
         }
     }
     keys

@@ -74,7 +74,11 @@ fn deep_nesting_is_a_fault_and_not_a_stack_overflow() {
     let keys = format!("a{} = 1", ".a".repeat(50_000));
     let headers = format!("[{}a]\n", "a.".repeat(50_000));
     let inner = format!("{}a", "a.".repeat(78));
-    let both = format!("{inner} = {}1{}", format!("{{ {inner} = ").repeat(78), " }".repeat(78));
+    let both = format!(
+        "{inner} = {}1{}",
+        format!("{{ {inner} = ").repeat(78),
+        " }".repeat(78)
+    );
     for text in [arrays, keys, headers, both] {
         assert!(read(&[&text]).is_err());
     }

@@ -40,7 +40,10 @@ fn the_users_sample_is_accepted() {
     let export = &settings.containers.containers[0];
     assert_eq!(export.spec.nano_cpus, Some(2_000_000_000));
     assert_eq!(export.spec.mem_limit, Some(6 << 30));
-    assert_eq!(export.readiness.as_ref().map(|probe| probe.port), Some(8080));
+    assert_eq!(
+        export.readiness.as_ref().map(|probe| probe.port),
+        Some(8080)
+    );
     assert_eq!(settings.logs.outputs.len(), 1);
     assert_eq!(settings.logs.enrich.len(), 5);
 }
@@ -57,11 +60,18 @@ image = "web"
 environment = { "" = "x" }
 "#
         .replace("\"\" = \"x\"\n", "")
-        .replace("environment = { \"\" = \"x\" }", "environment = { \"A B\" = \" x \" }")
+        .replace(
+            "environment = { \"\" = \"x\" }",
+            "environment = { \"A B\" = \" x \" }",
+        )
         .as_str(),
     );
-    returns("[metrics]\nlisten = []\n[heartbeat]\nlisten = []\n[logs.inputs.docker]\nlisten = []\n");
+    returns(
+        "[metrics]\nlisten = []\n[heartbeat]\nlisten = []\n[logs.inputs.docker]\nlisten = []\n",
+    );
     returns("[logs.inputs.zz]\nlisten = ':1'\n[logs.inputs.docker]\nlisten = ':2'\n");
     returns("[logs.parse]\njson_field = ''\n[containers.web]\nimage = 'w'\ncommand = []\n");
-    returns("[containers.web]\nimage = 'w'\ncpus = 0.123456\nports = ['1-3:4-6', '[::1]::80/udp']\n");
+    returns(
+        "[containers.web]\nimage = 'w'\ncpus = 0.123456\nports = ['1-3:4-6', '[::1]::80/udp']\n",
+    );
 }

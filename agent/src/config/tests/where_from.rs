@@ -12,7 +12,8 @@ fn load(etc: &Path, origin: &Origin) -> Result<Loaded, Faults> {
 
 fn product(settings: &Settings) -> Vec<(&str, &str)> {
     let node = settings.node.iter();
-    node.map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    node.map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }
 
 #[test]
@@ -39,14 +40,25 @@ fn drop_ins_are_laid_over_in_name_order() {
     let etc = tempfile::tempdir().unwrap();
     let drop_ins = etc.path().join("conf.d");
     fs::create_dir(&drop_ins).unwrap();
-    fs::write(etc.path().join("agent.toml"), "node = { a = '1', b = '1', c = '1' }").unwrap();
+    fs::write(
+        etc.path().join("agent.toml"),
+        "node = { a = '1', b = '1', c = '1' }",
+    )
+    .unwrap();
     fs::write(drop_ins.join("20.toml"), "[node]\nc = '20'\n").unwrap();
     fs::write(drop_ins.join("10.toml"), "[node]\nb = '10'\nc = '10'\n").unwrap();
     fs::write(drop_ins.join("30.toml.bak"), "not toml").unwrap();
     fs::write(drop_ins.join(".40.toml"), "not toml").unwrap();
     let loaded = load(etc.path(), &Origin::default()).unwrap();
-    assert_eq!(product(&loaded.settings), [("a", "1"), ("b", "10"), ("c", "20")]);
-    let names: Vec<_> = loaded.files.iter().map(|f| f.file_name().unwrap()).collect();
+    assert_eq!(
+        product(&loaded.settings),
+        [("a", "1"), ("b", "10"), ("c", "20")]
+    );
+    let names: Vec<_> = loaded
+        .files
+        .iter()
+        .map(|f| f.file_name().unwrap())
+        .collect();
     assert_eq!(names, ["agent.toml", "10.toml", "20.toml"]);
 }
 
@@ -90,13 +102,20 @@ fn a_named_file_must_exist_and_the_rest_is_still_checked() {
         ": cannot be read: not a regular file",
         "5 faults",
     ];
-    assert_eq!(faults.to_string().replace(&directory, ""), expected.join("\n"));
+    assert_eq!(
+        faults.to_string().replace(&directory, ""),
+        expected.join("\n")
+    );
 }
 
 #[test]
 fn the_command_lines_state_directory_wins() {
     let etc = tempfile::tempdir().unwrap();
-    fs::write(etc.path().join("agent.toml"), "agent.state_dir = '/written'").unwrap();
+    fs::write(
+        etc.path().join("agent.toml"),
+        "agent.state_dir = '/written'",
+    )
+    .unwrap();
     let asked = Origin {
         files: None,
         state_dir: Some("/asked".into()),
