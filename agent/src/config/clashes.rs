@@ -7,7 +7,7 @@ use crate::config::read::Report;
 use crate::config::validate::Input;
 use crate::listener::Address;
 use crate::supervise::spec::Protocol;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -91,6 +91,7 @@ fn own_claim(address: &Address, by: String, place: Option<Place>) -> Option<Clai
 /// Each claim against those before it with the same port: linear but for the clashes themselves.
 fn report_clashes(claims: &[Claim], report: &Report) {
     let mut by_port: BTreeMap<u16, Vec<&Claim>> = BTreeMap::new();
+    let mut told = BTreeSet::new();
     for claim in claims {
         let port = match claim.address {
             Socket::Port(_, port, _) => port,
@@ -109,6 +110,10 @@ fn report_clashes(claims: &[Claim], report: &Report) {
             (None, Some(place)) => ((place, &other.by), &claim.by),
             (None, None) => continue,
         };
+        // Of a range one clash is told.
+        if !told.insert(at.0) {
+            continue;
+        }
         let what = match &claim.address {
             Socket::Port(_, port, Protocol::Tcp) => format!("host port {port}"),
             Socket::Port(_, port, Protocol::Udp) => format!("host port {port}/udp"),

@@ -1,7 +1,7 @@
 //! Values in the short forms of the Compose specification: command lines,
 //! ports, lists that may be tables.
 
-use crate::config::fault::quoted;
+use crate::config::fault::{Place, quoted};
 use crate::config::read::{Item, Wrong};
 use crate::supervise::spec::{Port, Protocol, Ulimit};
 use std::collections::BTreeMap;
@@ -58,12 +58,17 @@ impl Item<'_> {
     }
 
     /// `"80"`, `"8080:80"`, `"127.0.0.1:8080:80/udp"`, ranges of equal length.
-    pub fn ports(self) -> Vec<(Port, crate::config::fault::Place)> {
+    pub fn ports(self) -> Vec<(Port, Place)> {
         let mut found = Vec::new();
         for item in self.list().unwrap_or_default() {
             let ports = item.scalar("a port such as \"8080:80\"", ports);
-            let place = item.place();
-            found.extend(ports.unwrap_or_default().into_iter().map(|p| (p, place)));
+            let (ports, place) = (ports.unwrap_or_default(), item.place());
+            if !item.may_add_ports(ports.len()) {
+                let wrong = Wrong::new("more ports than a host has");
+                item.wrong(wrong.help("use network_mode = \"host\""));
+                break;
+            }
+            found.extend(ports.into_iter().map(|port| (port, place)));
         }
         found
     }
@@ -270,7 +275,8 @@ pub fn check_volume(text: &str) -> Result<(), Wrong> {
     }
     let is_name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     let begins_well = source.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if !source.starts_with('/') && !(begins_well && source.chars().all(is_name)) {
+    let is_volume_name = begins_well && source.chars().all(is_name);
+    if !source.starts_with('/') && !is_volume_name {
         return Err(wrong("has a host path that is not absolute".into()));
     }
     for option in parts.next().into_iter().flat_map(|part| part.split(',')) {

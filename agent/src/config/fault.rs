@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, and where.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -52,6 +53,9 @@ pub struct Faults {
     faults: Vec<Fault>,
 }
 
+/// Printed at most: whoever has more wants to see the first ones.
+const SHOWN: usize = 1000;
+
 impl Faults {
     pub fn new(files: Vec<PathBuf>, mut faults: Vec<Fault>) -> Faults {
         faults.sort_by_key(|fault| fault.place);
@@ -75,26 +79,42 @@ impl Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for fault in &self.faults {
+        for fault in self.faults.iter().take(SHOWN) {
             if let Some(file) = self.files.get(fault.place.file) {
-                write!(f, "{}:", file.display())?;
+                write!(f, "{}:", harmless(&file.display().to_string()))?;
             }
             if fault.place.line > 0 {
                 write!(f, "{}:{}:", fault.place.line, fault.place.column)?;
             }
-            writeln!(f, " {}", fault.text)?;
+            writeln!(f, " {}", harmless(&fault.text))?;
             if let Some(help) = &fault.help {
-                writeln!(f, "    {help}")?;
+                writeln!(f, "    {}", harmless(help))?;
             }
         }
         match self.faults.len() {
             1 => write!(f, "1 fault"),
+            n if n > SHOWN => write!(f, "{n} faults, the first {SHOWN} are shown"),
             n => write!(f, "{n} faults"),
         }
     }
 }
 
 impl std::error::Error for Faults {}
+
+/// Control characters escaped: neither a name nor a value moves the reader's cursor.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut harmless = String::new();
+    for c in text.chars() {
+        match c.is_control() {
+            true => harmless.extend(c.escape_default()),
+            false => harmless.push(c),
+        }
+    }
+    harmless.into()
+}
 
 /// `text` in quotes, escaped, and cut where it is long.
 pub fn quoted(text: &str) -> String {

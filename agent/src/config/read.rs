@@ -7,7 +7,7 @@
 use crate::config::document::{Entry, Node, Value};
 use crate::config::fault::{Fault, Place, quoted};
 use crate::config::later;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 /// Collects what reading finds.
@@ -15,10 +15,15 @@ use std::collections::BTreeSet;
 pub struct Report {
     faults: RefCell<Vec<Fault>>,
     /// Each key that was asked for, as docs/config.md writes it: `containers.NAME.image`.
-    keys: RefCell<BTreeSet<String>>,
+    pub keys: RefCell<BTreeSet<String>>,
     /// Parts of the text could not be read, so what is missing may stand there.
     is_partial: bool,
+    /// Ports that ranges were expanded to, all containers together.
+    n_ports: Cell<usize>,
 }
+
+/// A host has 65,535 ports for TCP and as many for UDP.
+const MOST_PORTS: usize = 131_070;
 
 impl Report {
     pub fn new(is_partial: bool) -> Report {
@@ -38,10 +43,6 @@ impl Report {
 
     pub fn faults(self) -> Vec<Fault> {
         self.faults.into_inner()
-    }
-
-    pub fn keys(&self) -> BTreeSet<String> {
-        self.keys.borrow().clone()
     }
 }
 
@@ -267,6 +268,13 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Whether `n` more ports may be: short text must not become endless lists.
+    pub fn may_add_ports(&self, n: usize) -> bool {
+        let total = self.report.n_ports.get().saturating_add(n);
+        self.report.n_ports.set(total);
+        total <= MOST_PORTS
+    }
+
     pub fn is_table(&self) -> bool {
         matches!(self.node.map(|node| &node.value), Some(Value::Table(_)))
     }
@@ -400,7 +408,7 @@ impl<'a> Item<'a> {
 /// "did you mean …", or all there is when nothing is near.
 pub fn suggest(wrong: &str, right: &mut dyn Iterator<Item = &str>, all: &str) -> String {
     const SHOWN: usize = 60;
-    const COMPARED: usize = 1000;
+    const COMPARED: usize = 200;
     let right: Vec<&str> = right.take(COMPARED).collect();
     let lower = wrong.to_lowercase().replace('-', "_");
     let near = right

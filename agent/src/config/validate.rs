@@ -2,7 +2,7 @@
 //! against each other: dependencies, probes, who listens to whom.
 
 use crate::config::dirs::Dirs;
-use crate::config::fault::{Fault, Place};
+use crate::config::fault::Fault;
 use crate::config::file::{ContainerFile, File, InputFile, Located, LogsFile};
 use crate::config::read::{Report, suggest};
 use crate::config::{Agent, Settings, clashes, defaults};
@@ -11,7 +11,7 @@ use crate::logs::enrich::{Piece, Template};
 use crate::logs::output::{self, Kind};
 use crate::logs::{buffer, forward};
 use crate::supervise::spec::{Logging, Protocol, Spec};
-use crate::supervise::{self, Condition, Container};
+use crate::supervise::{self, Condition, Container, Dependency};
 use crate::{logs, metrics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -178,20 +178,14 @@ fn check_dependencies(containers: &[ContainerFile], report: &Report) {
         let mut named = BTreeSet::new();
         for dependency in &container.depends_on {
             let name = &dependency.value.name;
-            let fault = |text: String| {
-                let text = format!("containers.{}.depends_on: {text}", container.name);
-                Fault::new(dependency.place, text)
-            };
+            let fault =
+                |text: String| Fault::new(dependency.place, format!("{}: {text}", dependency.path));
             if !named.insert(name) {
                 report.add(fault(format!("{name:?} is given twice")));
             }
             let Some(other) = by_name.get(name.as_str()) else {
-                let others = by_name.keys().copied().filter(|n| *n != container.name);
-                let help = suggest(
-                    name,
-                    &mut others.collect::<Vec<_>>().into_iter(),
-                    "containers",
-                );
+                let mut others = by_name.keys().copied().filter(|n| *n != container.name);
+                let help = suggest(name, &mut others, "containers");
                 report.add(fault(format!("no container named {name:?}")).help(help));
                 continue;
             };
@@ -236,7 +230,7 @@ fn check_cycles(
             if let Some(&first) = standing.get(name) {
                 let cycle = way[first..].iter().map(|(c, _)| c.name.as_str());
                 let names: Vec<&str> = cycle.chain([name]).collect();
-                report_cycle(&names, dependency.place, report);
+                report_cycle(&names, dependency, report);
             } else if let Some(&other) = by_name.get(name)
                 && seen.insert(&other.name)
             {
@@ -247,7 +241,7 @@ fn check_cycles(
 }
 
 /// `names` ends with its first again.
-fn report_cycle(names: &[&str], place: Place, report: &Report) {
+fn report_cycle(names: &[&str], closing: &Located<Dependency>, report: &Report) {
     const SHOWN: usize = 20;
     let last = names.len().checked_sub(2).map_or("", |last| names[last]);
     let way = match names.len() {
@@ -258,8 +252,8 @@ fn report_cycle(names: &[&str], place: Place, report: &Report) {
         ),
         _ => names.join(" -> "),
     };
-    let text = format!("containers.{last}.depends_on: a cycle, {way}");
-    report.add(Fault::new(place, text).help("remove one of these dependencies"));
+    let text = format!("{}: a cycle, {way}", closing.path);
+    report.add(Fault::new(closing.place, text).help("remove one of these dependencies"));
 }
 
 /// Only the default input knows where to listen by itself.

@@ -84,8 +84,24 @@ fn deep_nesting_is_a_fault_and_not_a_stack_overflow() {
     }
 }
 
+#[test]
+fn short_text_does_not_become_endless_lists() {
+    let ranges = "'1-65535:1-65535',".repeat(1000);
+    let ports = format!("[containers.aa]\nimage = 'a'\nports = [{ranges}]\n");
+    let faults = read(&[&ports]).unwrap_err().to_string();
+    assert!(faults.contains("more ports than a host has"));
+    assert!(faults.ends_with("\n2 faults"), "{faults}");
+    let keys: String = (0..2000).map(|n| format!("k{n} = 1\n")).collect();
+    let faults = read(&[&keys]).unwrap_err().to_string();
+    assert!(faults.ends_with("\n2000 faults, the first 1000 are shown"));
+}
+
 /// Lines of a configuration, right and wrong, to be put together at random.
-const LINES: [&str; 24] = [
+const LINES: [&str; 28] = [
+    "[containers.\"\\u001bx\"]",
+    "depends_on = [\"\\u001bx\", \"\\u001by\"]",
+    "[logs.inputs.\"\\u001bx\"]",
+    "a = \"${\\u001b}\"",
     "[containers.web]",
     "[containers.api]",
     "[containers.web.probes]",
