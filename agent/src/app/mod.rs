@@ -36,6 +36,9 @@ pub fn run(origin: config::Origin) -> anyhow::Result<()> {
     let inherited = Inherited::from_env()?;
     let loaded = config::load(&origin)?;
     let telemetry = Telemetry::start(loaded.settings.telemetry);
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
     let notify = Notify::from_env();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

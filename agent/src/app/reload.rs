@@ -36,7 +36,9 @@ pub fn log(answer: &Answer) {
 }
 
 async fn apply(rooms: &mut Rooms, loaded: Loaded) -> Answer {
-    let Loaded { settings, files } = loaded;
+    let Loaded {
+        settings, files, ..
+    } = loaded;
     let fixed = not_live(&rooms.settings, &settings);
     if !fixed.is_empty() {
         return Answer::refused(fixed.into_iter().map(needs_restart).collect());

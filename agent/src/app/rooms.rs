@@ -69,7 +69,9 @@ impl Rooms {
         mut inherited: Inherited,
         telemetry: Telemetry,
     ) -> anyhow::Result<Rooms> {
-        let Loaded { settings, files } = loaded;
+        let Loaded {
+            settings, files, ..
+        } = loaded;
         let born = Instant::now();
         let pulse = Pulse::default();
         let registry = prometheus::Registry::new();

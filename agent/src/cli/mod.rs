@@ -156,9 +156,9 @@ fn origin(files: Vec<PathBuf>, state_dir: Option<PathBuf>) -> Origin {
 }
 
 impl Socket {
-    /// As given, else where `agent run` without arguments puts it.
+    /// As given, else as the config in /etc says.
     fn path(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(config::default_control)
+        self.socket.clone().unwrap_or_else(config::control_socket)
     }
 }
 

@@ -1,0 +1,39 @@
+//! What holds where the configuration says nothing. docs/config.md shows the
+//! same values; a test compares them.
+
+use crate::listener::Address;
+use std::time::Duration;
+
+/// Name of the forward input that is there without being configured.
+pub const INPUT: &str = "docker";
+/// Name of the output that is there as long as none is configured.
+pub const OUTPUT: &str = "stdout";
+
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub const STOP_GRACE_PERIOD: Duration = Duration::from_secs(30);
+pub const PROBE_PERIOD: Duration = Duration::from_secs(5);
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+pub const PROBE_FAILURES: u32 = 3;
+pub const PROBE_SUCCESSES: u32 = 1;
+
+/// bytes
+pub const MAX_FRAME: u64 = 16 << 20;
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+/// bytes
+pub const CHUNK_SIZE: u64 = 16 << 20;
+pub const MAX_CHUNKS: u32 = 64;
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+pub const SYNC_INTERVAL: Duration = Duration::from_millis(100);
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(30);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All IPv4 addresses, as node_exporter's port is known.
+pub fn metrics_listen() -> Vec<Address> {
+    vec![Address::Tcp(([0, 0, 0, 0], 9100).into())]
+}
+
+/// Loopback only: a load balancer is a reason to say otherwise.
+pub fn heartbeat_listen() -> Vec<Address> {
+    vec![Address::Tcp(([127, 0, 0, 1], 8081).into())]
+}
