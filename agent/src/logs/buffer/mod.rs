@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -48,12 +49,30 @@ pub enum AppendError {
 
 /// The bounded way in. Cloned for each connection.
 #[derive(Clone)]
-pub struct Intake {}
+pub struct Intake {
+    sender: mpsc::Sender<Append>,
+}
+
+/// Batches on their way to the writer, and whom to tell.
+pub struct Append {
+    pub batches: Vec<Batch>,
+    pub stored: oneshot::Sender<()>,
+}
+
+/// The way in and its other end, with room for `capacity` appends in between.
+pub fn intake(capacity: usize) -> (Intake, mpsc::Receiver<Append>) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    (Intake { sender }, receiver)
+}
 
 impl Intake {
     /// Returns once the batches are stored (written to the segment file, so that
     /// kill -9 cannot lose them); waits while the buffer is full under `block`.
-    pub async fn append(&self, _batches: Vec<Batch>) -> Result<(), AppendError> {
-        todo!()
+    pub async fn append(&self, batches: Vec<Batch>) -> Result<(), AppendError> {
+        let (stored, done) = oneshot::channel();
+        let append = Append { batches, stored };
+        let sent = self.sender.send(append).await;
+        sent.map_err(|_| AppendError::Stopped)?;
+        done.await.map_err(|_| AppendError::Stopped)
     }
 }
