@@ -75,19 +75,18 @@ impl Field {
 /// checked byte by byte.
 #[inline]
 pub fn hash(key: &[u8]) -> u32 {
-    let (head, tail) = if let (Some(head), Some(tail)) =
-        (key.first_chunk::<8>(), key.last_chunk::<8>())
-    {
-        (u64::from_le_bytes(*head), u64::from_le_bytes(*tail))
-    } else if let (Some(head), Some(tail)) = (key.first_chunk::<4>(), key.last_chunk::<4>()) {
-        (
-            u64::from(u32::from_le_bytes(*head)),
-            u64::from(u32::from_le_bytes(*tail)),
-        )
-    } else {
-        let byte = |at: usize| u64::from(key.get(at).copied().unwrap_or(0));
-        (byte(0) << 8 | byte(1), byte(2))
-    };
+    let (head, tail) =
+        if let (Some(head), Some(tail)) = (key.first_chunk::<8>(), key.last_chunk::<8>()) {
+            (u64::from_le_bytes(*head), u64::from_le_bytes(*tail))
+        } else if let (Some(head), Some(tail)) = (key.first_chunk::<4>(), key.last_chunk::<4>()) {
+            (
+                u64::from(u32::from_le_bytes(*head)),
+                u64::from(u32::from_le_bytes(*tail)),
+            )
+        } else {
+            let byte = |at: usize| u64::from(key.get(at).copied().unwrap_or(0));
+            (byte(0) << 8 | byte(1), byte(2))
+        };
     let mixed = head ^ tail.rotate_left(29) ^ (key.len() as u64) << 57;
     (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }

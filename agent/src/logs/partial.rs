@@ -190,13 +190,7 @@ impl Joiner {
 }
 
 impl Unfinished {
-    fn begin(
-        tag: &[u8],
-        time: Time,
-        record: &Record<'_>,
-        id: &[u8],
-        now: Instant,
-    ) -> Unfinished {
+    fn begin(tag: &[u8], time: Time, record: &Record<'_>, id: &[u8], now: Instant) -> Unfinished {
         let (record, fields) = (record.bytes(), record.fields());
         let mut envelope = Vec::new();
         let mut n_fields = 0;

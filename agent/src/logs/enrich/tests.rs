@@ -22,7 +22,9 @@ fn shaper(parse: &Parse, fields: &[(&str, &str)]) -> Shaper {
 }
 
 fn record(fields: &[(&str, &str)]) -> Vec<u8> {
-    let pairs = fields.iter().map(|(k, v)| (Value::from(*k), Value::from(*v)));
+    let pairs = fields
+        .iter()
+        .map(|(k, v)| (Value::from(*k), Value::from(*v)));
     let mut bytes = Vec::new();
     rmpv::encode::write_value(&mut bytes, &Value::Map(pairs.collect())).unwrap();
     bytes
@@ -33,7 +35,10 @@ fn shape(shaper: &Shaper, record: &[u8]) -> (Shaped, String) {
     let mut out = vec![0x55];
     let mut scratch = Scratch::default();
     let shaped = shaper.shape(NOW, scratch.read(record).unwrap(), &mut out);
-    assert_eq!(out[..12], *b"\x55\x92\xd7\x00\x65\x53\xf1\x00\x00\x00\x00\x2a");
+    assert_eq!(
+        out[..12],
+        *b"\x55\x92\xd7\x00\x65\x53\xf1\x00\x00\x00\x00\x2a"
+    );
     let mut rest = &out[12..];
     let value = rmpv::decode::read_value(&mut rest).unwrap();
     assert!(rest.is_empty());
@@ -50,7 +55,10 @@ fn shape(shaper: &Shaper, record: &[u8]) -> (Shaped, String) {
 fn the_line_is_merged_the_envelope_kept_and_the_facts_added() {
     let shaper = shaper(
         &Parse::default(),
-        &[("aws_region", "${node.region}"), ("product", "titan-${node.region}")],
+        &[
+            ("aws_region", "${node.region}"),
+            ("product", "titan-${node.region}"),
+        ],
     );
     let record = record(&[
         ("source", "stdout"),
@@ -69,7 +77,15 @@ fn the_line_is_merged_the_envelope_kept_and_the_facts_added() {
 #[test]
 fn a_line_that_does_not_parse_goes_on_as_it_is() {
     let shaper = shaper(&Parse::default(), &[("r", "x")]);
-    for line in ["GET / 200", "", "[1]", "12", "\"s\"", r#"{"a":1} tail"#, r#"{"a":1e400}"#] {
+    for line in [
+        "GET / 200",
+        "",
+        "[1]",
+        "12",
+        "\"s\"",
+        r#"{"a":1} tail"#,
+        r#"{"a":1e400}"#,
+    ] {
         let (shaped, fields) = shape(&shaper, &record(&[("log", line)]));
         assert_eq!(shaped, Shaped::Unparsed, "{line}");
         assert_eq!(fields, format!("log={} r=\"x\"", Value::from(line)));
@@ -78,13 +94,19 @@ fn a_line_that_does_not_parse_goes_on_as_it_is() {
 
 #[test]
 fn enrichment_beats_parsed_keys_which_beat_the_envelope() {
-    let shaper = shaper(&Parse::default(), &[("region", "fact"), ("zone", "a"), ("zone", "b")]);
+    let shaper = shaper(
+        &Parse::default(),
+        &[("region", "fact"), ("zone", "a"), ("zone", "b")],
+    );
     let record = record(&[
         ("region", "envelope"),
         ("source", "stdout"),
         ("source", "stderr"),
         ("level", "envelope"),
-        ("log", r#"{"region":"json","level":"json","level":"last","log":"inner"}"#),
+        (
+            "log",
+            r#"{"region":"json","level":"json","level":"last","log":"inner"}"#,
+        ),
     ]);
     assert_eq!(
         shape(&shaper, &record).1,
@@ -94,7 +116,10 @@ fn enrichment_beats_parsed_keys_which_beat_the_envelope() {
 
 #[test]
 fn a_field_whose_fact_is_unknown_is_left_out() {
-    let shaper = shaper(&Parse::default(), &[("id", "${node.instance_id}"), ("r", "${node.region}")]);
+    let shaper = shaper(
+        &Parse::default(),
+        &[("id", "${node.instance_id}"), ("r", "${node.region}")],
+    );
     assert_eq!(
         shape(&shaper, &record(&[("log", "{}")])).1,
         r#"r="eu-west-1""#
@@ -146,6 +171,10 @@ fn more_fields_than_a_map16_holds_are_kept() {
 
 #[test]
 fn a_template_names_what_is_wrong_with_it() {
-    assert!(Template::parse("${node.region").unwrap_err().contains("closing brace"));
+    assert!(
+        Template::parse("${node.region")
+            .unwrap_err()
+            .contains("closing brace")
+    );
     assert!(Template::parse("${host.x}").unwrap_err().contains("host.x"));
 }

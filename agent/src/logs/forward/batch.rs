@@ -6,6 +6,7 @@
 //! several appends of some [`FLUSH`] bytes, so memory is bounded by the frame
 //! limit and not by what frames unfold to.
 
+use crate::chain::Chain;
 use crate::logs::buffer::{AppendError, Batch, Intake};
 use crate::logs::enrich::{Scratch, Shaped, Shaper, Time};
 use crate::logs::forward::decode::{self, Body, Broken, Decoded, Entries, Entry, Refusal, Stamp};
@@ -14,6 +15,7 @@ use crate::logs::partial::{Joiner, Line, Part};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 /// Shaped entries are appended when there are this many. Unit: bytes.
 const FLUSH: usize = 1 << 20;
@@ -22,8 +24,9 @@ const FLUSH: usize = 1 << 20;
 /// to 9; a sender whose chunks unfold further should send smaller ones.
 const UNFOLD: usize = 4;
 
-/// How long a stop waits for an append that the buffer does not take (full, under `block`).
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a stop waits for an append that the buffer does not take (full,
+/// under `block`), or for a sender that does not read its acks.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tags of recent frames that are looked through for one to go on with.
 const RECENT_TAGS: usize = 8;
@@ -57,6 +60,7 @@ pub struct Batcher {
     n_bytes: usize,
     n_unparsed: u64,
     acks: Vec<u8>,
+    expected: usize,
 }
 
 impl Batcher {
@@ -79,7 +83,14 @@ impl Batcher {
             n_bytes: 0,
             n_unparsed: 0,
             acks: Vec::new(),
+            expected: 0,
         }
+    }
+
+    /// Tells how many bytes of frames are at hand, so that a batch gets its
+    /// space at once. Only a hint.
+    pub fn expect(&mut self, n_bytes: usize) {
+        self.expected = n_bytes.saturating_add(n_bytes / 4).min(FLUSH + FLUSH / 4);
     }
 
     /// Takes one complete value from the sender. Its ack, if it asks for one,
@@ -95,10 +106,7 @@ impl Batcher {
                     Refusal::Shape => "shape",
                     Refusal::Signal => "signal",
                 };
-                self.telemetry
-                    .bad_frames
-                    .with_label_values(&[reason])
-                    .inc();
+                self.telemetry.bad_frames.with_label_values(&[reason]).inc();
                 self.acknowledge(chunk);
                 return Ok(());
             }
@@ -125,12 +133,7 @@ impl Batcher {
         }
     }
 
-    async fn entries(
-        &mut self,
-        tag: &[u8],
-        entries: &[u8],
-        shaper: &Shaper,
-    ) -> Result<(), Fault> {
+    async fn entries(&mut self, tag: &[u8], entries: &[u8], shaper: &Shaper) -> Result<(), Fault> {
         for entry in Entries::new(entries) {
             match entry {
                 Entry::Good(time, record) => self.entry(tag, time, record, shaper),
@@ -167,7 +170,7 @@ impl Batcher {
                 .take(tag, time, (part, &record), now, &mut self.ready);
             return self.take_ready(shaper);
         }
-        let batch = batch_for(&mut self.batches, tag);
+        let batch = batch_for(&mut self.batches, tag, self.expected);
         let before = batch.entries.len();
         let shaped = shaper.shape(time, record, &mut batch.entries);
         batch.n_records += 1;
@@ -187,7 +190,7 @@ impl Batcher {
             let Ok(record) = self.scratch.read(&line.record) else {
                 continue;
             };
-            let batch = batch_for(&mut self.batches, &line.tag);
+            let batch = batch_for(&mut self.batches, &line.tag, self.expected);
             let before = batch.entries.len();
             let shaped = shaper.shape(line.time, record, &mut batch.entries);
             batch.n_records += 1;
@@ -213,11 +216,17 @@ impl Batcher {
         // Cancel-safe in this sense: an append given up is never acked.
         let stored = tokio::select! {
             stored = self.intake.append(batches) => stored.map_err(Fault::Append),
-            () = patience(&self.stop) => Err(Fault::Stopping),
+            () = after(&self.stop, STOP_PATIENCE) => Err(Fault::Stopping),
         };
-        if stored.is_ok() {
-            self.telemetry.records.inc_by(n_records);
-            self.telemetry.unparsed.inc_by(n_unparsed);
+        match &stored {
+            Ok(()) => {
+                self.telemetry.records.inc_by(n_records);
+                self.telemetry.unparsed.inc_by(n_unparsed);
+            }
+            // Not acked: a sender that asks for acks sends them again.
+            Err(fault) => {
+                warn!(records = n_records, error = %Chain(fault), "log records were not stored");
+            }
         }
         stored
     }
@@ -266,7 +275,7 @@ impl Batcher {
 
 /// The batch that entries of `tag` go on in.
 #[inline]
-fn batch_for<'a>(batches: &'a mut Vec<Batch>, tag: &[u8]) -> &'a mut Batch {
+fn batch_for<'a>(batches: &'a mut Vec<Batch>, tag: &[u8], capacity: usize) -> &'a mut Batch {
     let recent = batches.len().saturating_sub(RECENT_TAGS);
     let found = batches[recent..]
         .iter()
@@ -275,16 +284,18 @@ fn batch_for<'a>(batches: &'a mut Vec<Batch>, tag: &[u8]) -> &'a mut Batch {
     let at = found.unwrap_or_else(|| {
         batches.push(Batch {
             tag: tag.to_vec(),
-            ..Batch::default()
+            entries: Vec::with_capacity(capacity),
+            n_records: 0,
         });
         batches.len() - 1
     });
     &mut batches[at]
 }
 
-async fn patience(stop: &CancellationToken) {
+/// Ends when `stop` was cancelled so long ago.
+pub async fn after(stop: &CancellationToken, wait: Duration) {
     stop.cancelled().await;
-    sleep(STOP_PATIENCE).await;
+    sleep(wait).await;
 }
 
 /// The time of arrival, for records without their own.

@@ -9,7 +9,7 @@ use crate::chain::Chain;
 use crate::listener::Stream;
 use crate::logs::enrich::Shaper;
 use crate::logs::forward::Settings;
-use crate::logs::forward::batch::{Batcher, Fault};
+use crate::logs::forward::batch::{Batcher, Fault, STOP_PATIENCE, after};
 use crate::logs::forward::decode::Broken;
 use crate::logs::forward::telemetry::Telemetry;
 use crate::logs::msgpack::{Flaw, Scanner};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -31,6 +31,9 @@ const SMALL: usize = 1 << 20;
 
 /// How long a stop goes on reading what the sender has written already.
 const STOP_DRAIN: Duration = Duration::from_secs(1);
+
+/// A sender silent for this long has nothing more under way when the agent stops.
+const STOP_QUIET: Duration = Duration::from_millis(50);
 
 /// What a connection shares with the others of its listener.
 pub struct Shared {
@@ -49,6 +52,8 @@ enum Ended {
     Take(#[source] Fault),
     #[error("the sender was silent inside a frame for {0:?}")]
     Silent(Duration),
+    #[error("other senders held all space for large frames for {0:?}")]
+    Crowded(Duration),
     #[error("the sender closed the connection inside a frame")]
     CutOff,
     #[error("cannot read from the sender")]
@@ -66,7 +71,7 @@ impl Ended {
             Ended::Take(Fault::Garbage) => Some("garbage"),
             Ended::Take(Fault::Broken(Broken::TooLarge { .. })) => Some("too_large"),
             Ended::Take(Fault::Broken(_)) => Some("compression"),
-            Ended::Silent(_) => Some("timeout"),
+            Ended::Silent(_) | Ended::Crowded(_) => Some("timeout"),
             Ended::CutOff => Some("cut_off"),
             Ended::Take(_) | Ended::Read(_) | Ended::Write(_) => None,
         }
@@ -191,10 +196,9 @@ impl Connection {
         let stream = &mut self.stream;
         let inbox = &mut self.inbox;
         tokio::select! {
-            // Bytes first: what a sender has written already is taken before a stop.
-            biased;
             read = stream.read_buf(inbox) => Event::Read(read),
-            () = self.stop.cancelled() => Event::Stop,
+            // What a sender has written already is taken before a stop.
+            () = after(&self.stop, STOP_QUIET) => Event::Stop,
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Due,
         }
     }
@@ -214,6 +218,7 @@ impl Connection {
     async fn take_frames(&mut self) -> Result<(), Ended> {
         let shaper = self.shaper.borrow().clone();
         let limit = self.shared.settings.max_frame;
+        self.batcher.expect(self.inbox.len() - self.start);
         let taken = loop {
             let rest = &self.inbox[self.start..];
             if rest.is_empty() {
@@ -244,11 +249,12 @@ impl Connection {
         if acks.is_empty() {
             return Ok(());
         }
-        let sent = timeout(
-            self.shared.settings.frame_timeout,
-            self.stream.write_all(acks),
-        );
-        let sent = sent.await.unwrap_or_else(|late| Err(late.into()));
+        let silent = self.shared.settings.frame_timeout;
+        let sent = tokio::select! {
+            sent = self.stream.write_all(acks) => sent,
+            () = sleep(silent) => Err(io::ErrorKind::TimedOut.into()),
+            () = after(&self.stop, STOP_PATIENCE) => Err(io::ErrorKind::TimedOut.into()),
+        };
         acks.clear();
         sent.map_err(Ended::Write)
     }
@@ -272,10 +278,11 @@ impl Connection {
     /// Waits for the right to hold a large frame; not longer than a frame may be silent.
     async fn permit<'s>(&self, shared: &'s Shared) -> Result<SemaphorePermit<'s>, Ended> {
         let silent = shared.settings.frame_timeout;
-        match timeout(silent, shared.large.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed: both cases are a wait that was too long.
-            Ok(Err(_)) | Err(_) => Err(Ended::Silent(silent)),
+        tokio::select! {
+            // The semaphore is never closed: an error would be a stop.
+            permit = shared.large.acquire() => permit.map_err(|_| Ended::Take(Fault::Stopping)),
+            () = sleep(silent) => Err(Ended::Crowded(silent)),
+            () = after(&self.stop, STOP_PATIENCE) => Err(Ended::Take(Fault::Stopping)),
         }
     }
 }

@@ -76,8 +76,13 @@ pub async fn serve(
                     shared.settings.max_frame,
                     stop.clone(),
                 );
-                let connection =
-                    Connection::new(stream, shared.clone(), shaper.clone(), batcher, stop.clone());
+                let connection = Connection::new(
+                    stream,
+                    shared.clone(),
+                    shaper.clone(),
+                    batcher,
+                    stop.clone(),
+                );
                 connections.spawn(connection.run());
             }
             Event::Accepted(Err(error)) => {
@@ -94,7 +99,10 @@ pub async fn serve(
         }
         // The gauge is shared with other listeners: tell it the difference.
         let n = connections.len();
-        shared.telemetry.connections.add(n as i64 - n_connected as i64);
+        shared
+            .telemetry
+            .connections
+            .add(n as i64 - n_connected as i64);
         n_connected = n;
     }
     // No new sender while those here finish.

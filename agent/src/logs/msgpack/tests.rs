@@ -57,7 +57,10 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_agree_with_the_reference_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_agree_with_the_reference_or_are_refused(
+        // The reference takes the reserved byte for a nil.
+        bytes in prop::collection::vec(any::<u8>().prop_filter("reserved", |byte| *byte != 0xc1), 0..200),
+    ) {
         let mut rest = &bytes[..];
         let ours = Scanner::default().scan(&bytes, LIMIT);
         if let Ok(_value) = rmpv::decode::read_value_ref(&mut rest) {
@@ -85,14 +88,18 @@ proptest! {
 fn a_claim_beyond_the_limit_is_refused_at_once() {
     let too_large = Err(Flaw::TooLarge { limit: LIMIT });
     for claim in [
-        &b"\xdd\xff\xff\xff\xff"[..],         // array of 2^32-1
-        b"\xdf\xff\xff\xff\xff",              // map
-        b"\xdb\xff\xff\xff\xff",              // str
-        b"\xc6\xff\xff\xff\xff",              // bin
-        b"\xc9\xff\xff\xff\xff\x00",          // ext
-        b"\x93\xa1t\xdb\xff\xff\xff\xff",     // inside a frame
+        &b"\xdd\xff\xff\xff\xff"[..],     // array of 2^32-1
+        b"\xdf\xff\xff\xff\xff",          // map
+        b"\xdb\xff\xff\xff\xff",          // str
+        b"\xc6\xff\xff\xff\xff",          // bin
+        b"\xc9\xff\xff\xff\xff\x00",      // ext
+        b"\x93\xa1t\xdb\xff\xff\xff\xff", // inside a frame
     ] {
-        assert_eq!(Scanner::default().scan(claim, LIMIT), too_large, "{claim:x?}");
+        assert_eq!(
+            Scanner::default().scan(claim, LIMIT),
+            too_large,
+            "{claim:x?}"
+        );
     }
     // Small pieces that add up.
     let mut scanner = Scanner::default();
@@ -126,7 +133,10 @@ fn a_depth_bomb_is_refused_and_the_deepest_allowed_value_is_not() {
 #[test]
 fn the_reserved_byte_is_no_value_anywhere() {
     assert_eq!(head(b"\xc1"), Err(Flaw::Reserved));
-    assert_eq!(Scanner::default().scan(b"\x92\x00\xc1", LIMIT), Err(Flaw::Reserved));
+    assert_eq!(
+        Scanner::default().scan(b"\x92\x00\xc1", LIMIT),
+        Err(Flaw::Reserved)
+    );
     assert_eq!(value_len(b"\x92\x00\xc1"), None);
 }
 
@@ -147,7 +157,13 @@ fn str_and_bin_are_both_text() {
 
 #[test]
 fn closing_moves_the_content_when_the_head_needs_more_room() {
-    for (n, room, size) in [(3, 1, 1), (16, 1, 3), (70_000, 1, 5), (3, 3, 3), (70_000, 3, 5)] {
+    for (n, room, size) in [
+        (3, 1, 1),
+        (16, 1, 3),
+        (70_000, 1, 5),
+        (3, 3, 3),
+        (70_000, 3, 5),
+    ] {
         let mut out = vec![0xaa; 4 + room];
         out.resize(4 + room + n, 0xc0);
         close(&mut out, 4, room, ARRAY, n);

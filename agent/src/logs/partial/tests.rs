@@ -10,7 +10,9 @@ const TIME: Time = Time {
 };
 
 fn record(fields: &[(&str, &str)]) -> Vec<u8> {
-    let pairs = fields.iter().map(|(k, v)| (Value::from(*k), Value::from(*v)));
+    let pairs = fields
+        .iter()
+        .map(|(k, v)| (Value::from(*k), Value::from(*v)));
     let mut bytes = Vec::new();
     rmpv::encode::write_value(&mut bytes, &Value::Map(pairs.collect())).unwrap();
     bytes
@@ -115,12 +117,26 @@ fn a_line_over_the_limit_comes_in_marked_pieces_and_loses_nothing() {
     let n_parts = 200;
     let mut lines = Vec::new();
     for ordinal in 1..=n_parts {
-        lines.extend(take(&mut joiner, &part("i", ordinal, ordinal == n_parts, &chunk)));
+        lines.extend(take(
+            &mut joiner,
+            &part("i", ordinal, ordinal == n_parts, &chunk),
+        ));
     }
     assert!(lines.len() > 2);
-    assert!(lines.iter().all(|line| line.incomplete == Some(Cause::Overflow)));
-    assert!(lines.iter().all(|line| line.record.len() < MAX_LINE + 20_000));
-    let total: usize = lines.iter().map(|line| show(line).matches('x').count()).sum();
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.incomplete == Some(Cause::Overflow))
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.record.len() < MAX_LINE + 20_000)
+    );
+    let total: usize = lines
+        .iter()
+        .map(|line| show(line).matches('x').count())
+        .sum();
     assert_eq!(total, 16_384 * n_parts as usize);
     assert_eq!(joiner.due(), None);
 }
@@ -151,9 +167,21 @@ fn a_record_that_only_looks_like_a_part_goes_on_by_itself() {
     for record in [
         record(&[("log", "x")]),
         record(&[("log", "x"), ("partial_id", "i")]),
-        record(&[("log", "x"), ("partial_id", "i"), ("partial_message", "false"), ("partial_ordinal", "1"), ("partial_last", "true")]),
+        record(&[
+            ("log", "x"),
+            ("partial_id", "i"),
+            ("partial_message", "false"),
+            ("partial_ordinal", "1"),
+            ("partial_last", "true"),
+        ]),
         part("i", 0, true, "ordinals begin at one"),
-        record(&[("log", "x"), ("partial_id", "i"), ("partial_message", "true"), ("partial_ordinal", "x"), ("partial_last", "true")]),
+        record(&[
+            ("log", "x"),
+            ("partial_id", "i"),
+            ("partial_message", "true"),
+            ("partial_ordinal", "x"),
+            ("partial_last", "true"),
+        ]),
     ] {
         let mut scratch = Scratch::default();
         assert!(Part::of(&scratch.read(&record).unwrap()).is_none());
