@@ -2,8 +2,12 @@
 
 pub mod buffer;
 pub mod enrich;
+pub mod fields;
 pub mod forward;
+pub mod json;
+pub mod msgpack;
 pub mod output;
+pub mod partial;
 
 use crate::dns::Resolver;
 use crate::facts::Facts;
