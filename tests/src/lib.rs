@@ -1,3 +1,12 @@
+//! What the cross-process tests share: the real agent in a place of its own, and its peers.
+
+pub mod agent;
+pub mod daemon;
 pub mod foreign_root;
+pub mod forward;
+pub mod http;
+pub mod metadata;
 pub mod name_server;
 pub mod program;
+pub mod receiver;
+pub mod wait;

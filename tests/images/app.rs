@@ -1,0 +1,143 @@
+//! Two stand-ins in one static program, chosen by the name it is called by.
+//!
+//! `app [PORT]`: an HTTP service on 8080 as the fleet has them: `/heartbeat`, one JSON log line per
+//! request. It can be told to misbehave: `/fail`, `/heal`, `/exit?code=N`,
+//! `/log?n=N&from=ID&bytes=SIZE&plain=1` (prints N lines, `bytes` long, numbered from `from`).
+//!
+//! `falcon`: plays the sensor: says once what it can see of the host, then stays.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, process, thread};
+
+static FAILING: AtomicBool = AtomicBool::new(false);
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+unsafe extern "C" {
+    fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+    fn _exit(code: i32) -> !;
+}
+
+/// The first process of a container has no default action for signals.
+extern "C" fn leave(_number: i32) {
+    unsafe { _exit(0) }
+}
+
+fn main() {
+    unsafe {
+        signal(SIGTERM, leave);
+        signal(SIGINT, leave);
+    }
+    let mut arguments = std::env::args();
+    let name = arguments.next().unwrap_or_default();
+    if name.ends_with("falcon") {
+        sensor();
+    }
+    serve(arguments.next().and_then(|port| port.parse().ok()).unwrap_or(8080));
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody reads any more: go on all the same.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n"));
+    let _ = out.flush();
+}
+
+fn sensor() -> ! {
+    let processes = fs::read_dir("/proc").map_or(0, |entries| {
+        let names = entries.flatten().map(|entry| entry.file_name());
+        names.filter(|name| name.to_string_lossy().parse::<u32>().is_ok()).count()
+    });
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let capabilities = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .map_or("", str::trim);
+    let interfaces = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let interfaces = interfaces.lines().count().saturating_sub(2);
+    say(&format!(
+        "{{\"level\":\"info\",\"message\":\"sensor up\",\"pid\":{},\"processes\":{processes},\"interfaces\":{interfaces},\"capabilities\":\"{capabilities}\"}}",
+        process::id()
+    ));
+    loop {
+        thread::sleep(Duration::from_secs(60));
+    }
+}
+
+fn serve(port: u16) {
+    let listener = match TcpListener::bind(("0.0.0.0", port)) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("cannot listen on port {port}: {error}");
+            process::exit(1);
+        }
+    };
+    say(&format!("{{\"level\":\"info\",\"message\":\"listening\",\"port\":{port}}}"));
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || answer(stream));
+    }
+}
+
+fn answer(mut stream: TcpStream) {
+    let began = Instant::now();
+    let mut lines = BufReader::new(match stream.try_clone() {
+        Ok(stream) => stream,
+        Err(_) => return,
+    })
+    .lines()
+    .map_while(Result::ok);
+    let Some(request) = lines.next() else { return };
+    lines.take_while(|line| !line.is_empty()).for_each(drop);
+    let target = request.split(' ').nth(1).unwrap_or("/").to_owned();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let (status, body) = act(path, query);
+    let head = format!(
+        "HTTP/1.1 {status} x\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let _ = stream.write_all(head.as_bytes());
+    say(&format!(
+        "{{\"level\":\"info\",\"path\":\"{path}\",\"status\":{status},\"duration\":{:.3}}}",
+        began.elapsed().as_secs_f64() * 1000.0
+    ));
+}
+
+fn act(path: &str, query: &str) -> (u16, String) {
+    let value = |key: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(name, _)| *name == key).and_then(|(_, value)| value.parse::<usize>().ok())
+    };
+    match path {
+        "/" => (200, "try /heartbeat, /fail, /heal, /exit?code=3, /log?n=10\n".into()),
+        "/heartbeat" if FAILING.load(Ordering::Relaxed) => (503, "told to fail\n".into()),
+        "/heartbeat" => (200, "ok\n".into()),
+        "/fail" | "/heal" => {
+            FAILING.store(path == "/fail", Ordering::Relaxed);
+            (200, "done\n".into())
+        }
+        "/exit" => process::exit(value("code").unwrap_or(1) as i32),
+        "/log" => {
+            let (n, from) = (value("n").unwrap_or(1), value("from").unwrap_or(0));
+            for id in from..from + n {
+                say(&line(id, value("bytes").unwrap_or(0), value("plain").is_some()));
+            }
+            (200, format!("{n} lines\n"))
+        }
+        _ => (404, "no such page\n".into()),
+    }
+}
+
+/// A log line of at least `bytes` bytes without its newline.
+fn line(id: usize, bytes: usize, plain: bool) -> String {
+    let (head, tail) = if plain {
+        (format!("plain line {id} "), "")
+    } else {
+        (format!("{{\"level\":\"info\",\"id\":{id},\"duration\":12.5,\"text\":\""), "\"}")
+    };
+    let fill = bytes.saturating_sub(head.len() + tail.len());
+    format!("{head}{}{tail}", "x".repeat(fill))
+}
