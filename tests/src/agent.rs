@@ -1,7 +1,7 @@
 //! The real agent, in a place of its own: directories, ports and sockets that nobody else has.
 
 // A helper of a test may fail like the test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use crate::program::{command, workspace};
 use crate::{http, wait};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -55,10 +55,7 @@ impl Default for Place {
 impl Place {
     /// No Docker (a socket that does not exist) and no metadata, until told otherwise.
     pub fn new() -> Place {
-        let dir = tempfile::Builder::new()
-            .prefix("agent-")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("agent-").tempdir().unwrap();
         Place {
             docker_socket: dir.path().join("no-docker.sock"),
             dir,
@@ -235,7 +232,8 @@ impl Agent<'_> {
     /// Waits until the container is in that state and, where it is probed, ready.
     pub fn wait_well(&self, name: &str) -> Value {
         wait::until(&format!("{name} is well"), || {
-            Some(self.container(name)).filter(|one| one["state"] == "running" && one["well"] == true)
+            Some(self.container(name))
+                .filter(|one| one["state"] == "running" && one["well"] == true)
         })
     }
 
@@ -266,23 +264,18 @@ impl Agent<'_> {
 
 impl Drop for Agent<'_> {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- stderr of the agent ---\n{}", tail(&self.stderr()));
             if let Ok(reply) = http::request_unix(&self.place.control(), "GET", "/status") {
                 eprintln!("--- status ---\n{}", reply.text());
             }
         }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
-}
-
-/// The file as text, for assertions about what a run left.
-pub fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
 }

@@ -1,15 +1,16 @@
 //! A Docker daemon of the test's own: it may be stopped, killed and started again, and leaves nothing.
 
 // A helper of a test may fail like the test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use crate::program::{command, stdout, target_directory, workspace};
 use crate::wait;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 const HINT: &str = "apt-get install docker.io iproute2 (tests/run does)";
@@ -18,6 +19,8 @@ const HINT: &str = "apt-get install docker.io iproute2 (tests/run does)";
 /// disturbs no other daemon: published ports go through docker's own proxy.
 pub struct Daemon {
     directory: PathBuf,
+    /// Sockets: short paths, whatever the checkout's is.
+    runtime: TempDir,
     bridge: String,
     child: Child,
 }
@@ -37,9 +40,14 @@ impl Daemon {
         let address = format!("10.213.{net}.1/24");
         ip(&["address", "add", &address, "dev", &bridge]);
         ip(&["link", "set", &bridge, "up"]);
-        let child = launch(&directory, &bridge);
+        let runtime = tempfile::Builder::new()
+            .prefix("agent-d")
+            .tempdir()
+            .unwrap();
+        let child = launch(&directory, runtime.path(), &bridge);
         let mut daemon = Daemon {
             directory,
+            runtime,
             bridge,
             child,
         };
@@ -51,7 +59,7 @@ impl Daemon {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.directory.join("docker.sock")
+        self.runtime.path().join("docker.sock")
     }
 
     fn host(&self) -> String {
@@ -93,7 +101,7 @@ impl Daemon {
     pub fn crash_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = launch(&self.directory, &self.bridge);
+        self.child = launch(&self.directory, self.runtime.path(), &self.bridge);
         self.wait_answering();
     }
 
@@ -114,8 +122,9 @@ impl Daemon {
     }
 }
 
-fn launch(directory: &std::path::Path, bridge: &str) -> Child {
+fn launch(directory: &Path, runtime: &Path, bridge: &str) -> Child {
     let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
+    let run_at = |name: &str| runtime.join(name).to_string_lossy().into_owned();
     // The pid file of a killed daemon would stop the next one if its pid lives on as another's.
     let _ = fs::remove_file(at("pid"));
     let log = File::options()
@@ -126,9 +135,9 @@ fn launch(directory: &std::path::Path, bridge: &str) -> Child {
     // Ends with the test even when the test is aborted.
     let mut run = command("setpriv");
     run.args(["--pdeathsig", "TERM", "dockerd"])
-        .args(["--data-root", &at("data"), "--exec-root", &at("exec")])
+        .args(["--data-root", &at("data"), "--exec-root", &run_at("exec")])
         .args(["--pidfile", &at("pid"), "--bridge", bridge])
-        .args(["--host", &format!("unix://{}", at("docker.sock"))])
+        .args(["--host", &format!("unix://{}", run_at("docker.sock"))])
         .args(["--iptables=false", "--ip-masq=false"]);
     run.stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())

@@ -55,7 +55,8 @@ fn reply(head: &[String]) -> String {
     let header = |name: &str| {
         head[1..].iter().find_map(|line| {
             let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+            key.eq_ignore_ascii_case(name)
+                .then(|| value.trim().to_owned())
         })
     };
     let mut words = head[0].split(' ');

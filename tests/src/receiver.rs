@@ -87,7 +87,14 @@ impl Receiver {
     /// How often each numbered record arrived.
     pub fn ids(&self) -> BTreeMap<u64, usize> {
         let mut counts = BTreeMap::new();
-        for id in self.shared.records.lock().unwrap().iter().filter_map(Record::id) {
+        for id in self
+            .shared
+            .records
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(Record::id)
+        {
             *counts.entry(id).or_default() += 1;
         }
         counts
