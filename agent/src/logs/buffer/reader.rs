@@ -94,6 +94,8 @@ impl Reader {
     ) -> io::Result<Reader> {
         let (mut checkpoint, point) = Checkpoint::open(&ledger.dir, output)?;
         let is_new = point.is_none();
+        // The ledger may free what lies before the point.
+        checkpoint.sync()?;
         let tail = position.borrow().tail;
         let at = ledger.enter(output, point, tail);
         if is_new {

@@ -30,6 +30,21 @@ impl Telemetry {
     }
 }
 
+impl Telemetry {
+    pub fn records_in(&self) -> u64 {
+        todo!()
+    }
+    pub fn records_unparsed(&self) -> u64 {
+        todo!()
+    }
+    pub fn bad_frames(&self) -> u64 {
+        todo!()
+    }
+    pub fn connections(&self) -> usize {
+        todo!()
+    }
+}
+
 /// Serves one listener until `stop`, one task per peer.
 pub async fn serve(
     _listener: Listener,
