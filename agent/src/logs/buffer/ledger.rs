@@ -189,14 +189,17 @@ impl Ledger {
     /// Enters an output at its checkpoint, or at the oldest record.
     pub fn enter(&self, output: &str, checkpoint: Option<Point>, tail: Point) -> Point {
         let mut state = self.lock();
-        let at = checkpoint.unwrap_or_else(|| match state.segments.first_key_value() {
-            Some((&segment, first)) => Point {
-                segment,
-                offset: segment::HEAD,
-                record: first.first_record,
-            },
-            None => tail,
-        });
+        let known = state.cursors.get(output).map(|cursor| cursor.at);
+        let at = checkpoint
+            .or(known)
+            .unwrap_or_else(|| match state.segments.first_key_value() {
+                Some((&segment, first)) => Point {
+                    segment,
+                    offset: segment::HEAD,
+                    record: first.first_record,
+                },
+                None => tail,
+            });
         let cursor = Cursor {
             at,
             synced: at,

@@ -48,11 +48,13 @@ fn line(tag: &[u8], entry: &mut &[u8], out: &mut String) -> Result<(), Stop> {
     };
     for _ in 0..n {
         out.push(',');
-        match token(entry)? {
+        let mut after = *entry;
+        match token(&mut after)? {
             Token::Str(name @ (b"time" | b"tag")) => {
                 string(&[b"record_", name].concat(), out);
+                *entry = after;
             }
-            other => key(other, entry, out)?,
+            _ => key(entry, out)?,
         }
         out.push(':');
         value(entry, DEPTH, out)?;
@@ -61,15 +63,25 @@ fn line(tag: &[u8], entry: &mut &[u8], out: &mut String) -> Result<(), Stop> {
     Ok(())
 }
 
-/// A key that is no string is its JSON text as a string.
-fn key(token: Token<'_>, rest: &mut &[u8], out: &mut String) -> Result<(), Stop> {
-    if let Token::Str(text) | Token::Bin(text) = token {
-        string(text, out);
-        return Ok(());
+/// A key that is no string is its JSON text as a string; an array or map as a
+/// key is its raw bytes as one, since quotes within quotes grow without bound.
+fn key(rest: &mut &[u8], out: &mut String) -> Result<(), Stop> {
+    let whole = *rest;
+    let mut after = whole;
+    match token(&mut after)? {
+        Token::Str(text) | Token::Bin(text) => string(text, out),
+        Token::Array(_) | Token::Map(_) => {
+            after = whole;
+            skip(&mut after)?;
+            string(&whole[..whole.len() - after.len()], out);
+        }
+        scalar => {
+            let mut text = String::new();
+            shown(scalar, &mut after, 1, &mut text)?;
+            string(text.as_bytes(), out);
+        }
     }
-    let mut text = String::new();
-    shown(token, rest, DEPTH, &mut text)?;
-    string(text.as_bytes(), out);
+    *rest = after;
     Ok(())
 }
 
@@ -118,11 +130,7 @@ fn shown(token: Token<'_>, rest: &mut &[u8], depth: u32, out: &mut String) -> Re
                 if index > 0 {
                     out.push(',');
                 }
-                let name = self::token(rest)?;
-                if depth == 1 && matches!(name, Token::Array(_) | Token::Map(_)) {
-                    return Err(Stop::Garbage);
-                }
-                key(name, rest, out)?;
+                key(rest, out)?;
                 out.push(':');
                 value(rest, depth - 1, out)?;
             }
