@@ -9,10 +9,17 @@
 //! all is delivered or the drain deadline; what is left waits on disk. A task
 //! that ends unasked ends [`Logs::run`].
 
-pub mod buffer;
-pub mod enrich;
 pub mod forward;
+pub mod partial;
+
+pub mod enrich;
+pub mod fields;
+pub mod json;
+pub mod msgpack;
+
+pub mod buffer;
 pub mod output;
+
 mod run;
 
 pub use run::{Handle, Logs, open};

@@ -441,3 +441,6 @@ impl Outputs {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

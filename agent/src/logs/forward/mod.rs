@@ -1,13 +1,28 @@
-//! Forward protocol input.
+//! The forward protocol input: what Docker's fluentd driver, fluentd and
+//! Fluent Bit send.
+//!
+//! One task per sender reads frames ([`connection`]), takes them apart as
+//! slices ([`decode`]), shapes their records into batches ([`batch`]) and acks
+//! each frame when the buffer has stored it. Servers need no shared key here:
+//! the input listens on loopback and a unix socket.
+//!
+//! Bounds: 1024 senders; a frame of `max_frame` bytes; eight frames over 1 MiB
+//! at once; 4 MiB of unfinished lines per sender. A sender that does not speak
+//! the protocol is closed with one warning and counted, the others never notice.
+//!
+//! It does not know segments, outputs, or where facts come from.
 
-use crate::listener::{Address, Listener};
-use crate::logs::buffer::Intake;
-use crate::logs::enrich::Shaper;
-use crate::pulse::Beat;
-use std::sync::Arc;
+pub mod batch;
+pub mod connection;
+pub mod decode;
+pub mod serve;
+pub mod telemetry;
+
+use crate::listener::Address;
 use std::time::Duration;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+
+pub use serve::serve;
+pub use telemetry::Telemetry;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -18,42 +33,4 @@ pub struct Settings {
     pub max_frame: usize,
     /// A connection silent inside a frame for this long is closed. Default 60 s.
     pub frame_timeout: Duration,
-}
-
-/// Counters of the forward input, `agent_log_*`.
-#[derive(Clone)]
-pub struct Telemetry {}
-
-impl Telemetry {
-    pub fn new(_registry: &prometheus::Registry) -> Telemetry {
-        todo!()
-    }
-}
-
-impl Telemetry {
-    pub fn records_in(&self) -> u64 {
-        todo!()
-    }
-    pub fn records_unparsed(&self) -> u64 {
-        todo!()
-    }
-    pub fn bad_frames(&self) -> u64 {
-        todo!()
-    }
-    pub fn connections(&self) -> usize {
-        todo!()
-    }
-}
-
-/// Serves one listener until `stop`, one task per peer.
-pub async fn serve(
-    _listener: Listener,
-    _settings: Settings,
-    _shaper: watch::Receiver<Arc<Shaper>>,
-    _intake: Intake,
-    _telemetry: Telemetry,
-    _beat: Beat,
-    _stop: CancellationToken,
-) {
-    todo!()
 }
