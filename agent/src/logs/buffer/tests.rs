@@ -336,6 +336,32 @@ fn writing_heals_when_the_directory_comes_back() {
     run.crash();
 }
 
+#[test]
+fn the_oldest_record_is_as_old_as_it_is_not_as_its_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = Run::start(&settings(dir.path()), &["out"]);
+    let mut reader = run.reader("out", Follow::Tail);
+    let oldest = || run.buffer.status().oldest;
+    assert_eq!(oldest(), None);
+    run.append("early");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(oldest() >= Some(Duration::from_millis(299)));
+    assert_eq!(read(&mut reader), ["early"]);
+    reader
+        .commit(run.buffer.position().borrow().tail, true)
+        .unwrap();
+    assert_eq!(oldest(), None);
+    std::thread::sleep(Duration::from_millis(300));
+    let before = Instant::now();
+    run.append("late");
+    let age = oldest().unwrap();
+    assert!(
+        age <= before.elapsed() + Duration::from_millis(2),
+        "{age:?}"
+    );
+    run.crash();
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(usize),
