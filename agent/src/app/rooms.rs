@@ -15,7 +15,8 @@ use crate::telemetry::Telemetry;
 use crate::{logs, supervise};
 use anyhow::Context;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
@@ -78,6 +79,7 @@ impl Rooms {
         let resolver = Resolver::new("/etc/resolv.conf".into());
         let identity = Identity::new(settings.node.clone());
 
+        state_directory(&settings.agent.state_dir)?;
         // The control socket first: its holder is a second agent.
         let control = sockets::bind(&Address::Unix(settings.agent.control.clone()))
             .context("is another agent running?")?;
@@ -221,6 +223,26 @@ impl Rooms {
         let names: Vec<String> = self.files.iter().map(|f| f.display().to_string()).collect();
         names.join(", ")
     }
+}
+
+/// Makes the state directory, for us alone. One that somebody else owns is
+/// refused: in a shared place such as /tmp it may be a trap.
+fn state_directory(path: &Path) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.with_context(|| format!("cannot make the state directory {}", path.display()))?;
+    let found = std::fs::metadata(path)
+        .with_context(|| format!("cannot look at the state directory {}", path.display()))?;
+    let us = rustix::process::geteuid();
+    anyhow::ensure!(
+        us.is_root() || found.uid() == us.as_raw(),
+        "the state directory {} belongs to uid {}, not to us (uid {us}): set --state-dir",
+        path.display(),
+        found.uid()
+    );
+    Ok(())
 }
 
 /// systemd's listeners of that name where it holds any, else our own.

@@ -1,4 +1,23 @@
 //! Docker's API over its socket: typed calls with deadlines, no policy.
+//!
+//! A [`Docker`] is a cheap, cloneable client. It connects on the first call,
+//! agrees on the API version at each new connection, and never waits longer
+//! than a call's deadline: [`Settings::timeout`] for small questions, twice
+//! that for a list, 60 s to create or start, 120 s to remove, 60 s without a
+//! byte for a pull. A socket that is absent, hung or replaced costs the caller
+//! one error; the next call connects anew.
+//!
+//! What it does not know: which containers are wanted, what a failure means
+//! for them, when to try again.
+
+pub mod client;
+pub mod container;
+pub mod error;
+pub mod events;
+pub mod image;
+
+pub use client::Docker;
+pub use error::Error;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,3 +37,6 @@ impl Default for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,22 +1,36 @@
-//! The log path: forward input → parse, join, enrich → disk buffer → outputs. (helpers write the story)
+//! The log path: inputs → parse, join, enrich → disk buffer → outputs.
+//!
+//! A record crosses two queues and the second is the disk: the bounded channel
+//! into the buffer's writer thread, whose answer is what an input's ack waits
+//! for, and the segments, from which each output reads at its own pace. When
+//! the disk bound is reached the first queue fills and senders wait.
+//!
+//! Stopping: inputs first, then the buffer is sealed, then outputs go on until
+//! all is delivered or the drain deadline; what is left waits on disk. A task
+//! that ends unasked ends [`Logs::run`].
 
-pub mod buffer;
+pub mod forward;
+pub mod partial;
+
 pub mod enrich;
 pub mod fields;
-pub mod forward;
 pub mod json;
 pub mod msgpack;
+
+pub mod buffer;
 pub mod output;
-pub mod partial;
+
+mod run;
+
+pub use run::{Handle, Logs, open};
 
 use crate::dns::Resolver;
 use crate::facts::Facts;
-use crate::listener::{Address, Listener};
+use crate::listener::Address;
 use crate::pulse::Pulse;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 /// What `[logs.*]` says, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +82,8 @@ pub struct Parts {
 pub enum OpenError {
     #[error("cannot open the log buffer")]
     Buffer(#[source] buffer::OpenError),
+    #[error("cannot register the outputs' metrics")]
+    Metrics(#[source] prometheus::Error),
 }
 
 /// Why a reload left something as it was.
@@ -75,42 +91,6 @@ pub enum OpenError {
 #[error("{field} cannot change while the agent runs: restart the agent to apply it")]
 pub struct NotLive {
     pub field: &'static str,
-}
-
-/// A cheap end for reporters and reloads.
-#[derive(Clone)]
-pub struct Handle {}
-
-impl Handle {
-    pub fn status(&self) -> Status {
-        todo!()
-    }
-
-    /// Applies enrichment, parsing and outputs live; refuses what cannot change
-    /// (input addresses, buffer directory and sizes) by name and then applies nothing.
-    pub async fn reload(&self, _settings: Settings) -> Result<(), Vec<NotLive>> {
-        todo!()
-    }
-}
-
-pub struct Logs {}
-
-/// Opens the buffer (recovering it) and makes the room; nothing runs until [`Logs::run`].
-pub fn open(_parts: Parts) -> Result<(Handle, Logs), OpenError> {
-    todo!()
-}
-
-impl Logs {
-    /// Runs inputs on the ready listeners until `intake` is cancelled, then seals the
-    /// buffer and lets outputs go on until `drain` is cancelled.
-    pub async fn run(
-        self,
-        _listeners: Vec<Listener>,
-        _intake: CancellationToken,
-        _drain: CancellationToken,
-    ) {
-        todo!()
-    }
 }
 
 /// Default listeners of the forward input.

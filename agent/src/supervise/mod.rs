@@ -1,6 +1,34 @@
-//! Supervision: containers as the config wants them, kept so. (helper supervise writes the story here)
+//! Supervision: containers as the config wants them, kept so.
+//!
+//! One task per container hears what is wanted, what Docker says and what the
+//! probe says, lets a pure function decide, and does one thing at a time. The
+//! supervisor holds the tasks, knows who waits for whom, and gathers their
+//! reports into one status that reporters read without asking anyone.
+//!
+//! Invariants: a container without our labels is never touched; at most one
+//! action on Docker per container at a time, each with a deadline; a crash
+//! restart makes no registry request and waits for no removal; while Docker is
+//! silent nothing is begun, and after it each container is looked at before
+//! anything is done to it; an agent that stops or dies leaves containers alone.
+//!
+//! What it does not know: the config file, how status is shown, log records.
 
+pub mod act;
+pub mod answer;
+pub mod body;
+pub mod counts;
+pub mod memory;
+pub mod order;
+pub mod probe;
+pub mod report;
+pub mod restart;
 pub mod spec;
+pub mod state;
+pub mod supervisor;
+pub mod task;
+pub mod watcher;
+
+pub use supervisor::{Supervisor, new};
 
 use crate::docker;
 use crate::facts::Facts;
@@ -10,7 +38,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
 /// What `[containers.*]` says, checked: names unique, dependencies exist and have no cycle.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -160,7 +187,7 @@ pub struct DockerStatus {
     pub error: Option<String>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ContainerStatus {
     pub name: String,
     pub image: String,
@@ -204,6 +231,7 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// As logs and tables show it.
     pub fn word(self) -> &'static str {
         match self {
             Phase::Unknown => "unknown",
@@ -238,6 +266,15 @@ pub enum ExitClass {
 }
 
 impl ExitClass {
+    pub const ALL: [ExitClass; 5] = [
+        ExitClass::Clean,
+        ExitClass::Error,
+        ExitClass::Signal,
+        ExitClass::Oom,
+        ExitClass::Stopped,
+    ];
+
+    /// As logs, metrics and tables show it.
     pub fn word(self) -> &'static str {
         match self {
             ExitClass::Clean => "clean",
@@ -260,18 +297,4 @@ pub struct Parts {
     pub memory: PathBuf,
     pub registry: prometheus::Registry,
     pub pulse: Pulse,
-}
-
-pub struct Supervisor {}
-
-/// Makes the room; nothing runs until [`Supervisor::run`].
-pub fn new(_parts: Parts) -> (Handle, Supervisor) {
-    todo!()
-}
-
-impl Supervisor {
-    /// Supervises until `stop`. Containers are left running: they outlive the agent.
-    pub async fn run(self, _stop: CancellationToken) {
-        todo!()
-    }
 }

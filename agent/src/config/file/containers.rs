@@ -10,7 +10,7 @@ use crate::config::read::{Item, Table, Wrong};
 use crate::config::{defaults, values};
 use crate::supervise::spec::{Logging, Port, Spec, Ulimit};
 use crate::supervise::{Condition, Dependency, Probe, PullPolicy};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Docker refuses less (`mem_limit` below 6 MiB).
@@ -96,6 +96,11 @@ fn spec(table: &mut Table<'_>, logging: Item<'_>) -> (Spec, Vec<Located<Port>>) 
     let (network_mode, ports) = network(table);
     let (privileged, cap_add, cap_drop) = rights(table);
     let (mem_limit, memswap_limit) = memory(table);
+    let volumes = table.take("volumes");
+    let volumes_place = volumes.place();
+    let volumes = volumes.strings(check_volume);
+    let tmpfs = tmpfs(table.take("tmpfs"));
+    check_targets(table, volumes_place, &volumes, &tmpfs);
     let spec = Spec {
         image: image
             .parse("a string such as \"name:tag\"", check_image)
@@ -105,8 +110,8 @@ fn spec(table: &mut Table<'_>, logging: Item<'_>) -> (Spec, Vec<Located<Port>>) 
         environment: table.take("environment").map(),
         labels: table.take("labels").map(),
         ports: ports.iter().map(|port| port.value.clone()).collect(),
-        volumes: table.take("volumes").strings(check_volume),
-        tmpfs: tmpfs(table.take("tmpfs")),
+        volumes,
+        tmpfs,
         network_mode,
         pid: shared(table.take("pid"), &["host"]),
         ipc: shared(table.take("ipc"), &["host", "private", "shareable", "none"]),
@@ -309,6 +314,22 @@ fn tmpfs(item: Item<'_>) -> BTreeMap<String, String> {
         None => (line, String::new()),
     };
     lines.into_iter().map(split).collect()
+}
+
+/// Docker refuses two mounts at one path, but only when it creates the container.
+fn check_targets(
+    table: &Table<'_>,
+    place: Place,
+    volumes: &[String],
+    tmpfs: &BTreeMap<String, String>,
+) {
+    let mut seen: BTreeSet<&str> = tmpfs.keys().map(String::as_str).collect();
+    for target in volumes.iter().filter_map(|volume| volume.split(':').nth(1)) {
+        if !seen.insert(target) {
+            let text = format!("two mounts at {}", quoted(target));
+            table.fault_at(place, "volumes", &text, "each path can be mounted once");
+        }
+    }
 }
 
 fn extra_hosts(item: Item<'_>) -> Vec<String> {

@@ -70,9 +70,11 @@ impl Checkpoint {
     }
 }
 
-/// The point in a checkpoint file, if it is one.
+/// The point in a checkpoint file, if it is one; durable from here on.
 pub(super) fn peek(path: &Path) -> Option<Point> {
-    read(&File::open(path).ok()?).map(|(_, point)| point)
+    let file = File::open(path).ok()?;
+    let _ = file.sync_data();
+    read(&file).map(|(_, point)| point)
 }
 
 fn read(file: &File) -> Option<(u64, Point)> {

@@ -72,7 +72,7 @@ struct Cursor {
     at: Point,
     /// The part of `at` that survives power loss: nothing behind it is unlinked.
     synced: Point,
-    /// Time of the record at `at`, where the reader has seen it.
+    /// Time of the record at `at`, or a little before; None where it is not known yet.
     next_ms: Option<u64>,
 }
 
@@ -112,7 +112,16 @@ impl Ledger {
     }
 
     pub fn grow(&self, n: u64, bytes: u64) {
+        let now = now_ms();
         let mut state = self.lock();
+        let mut cursors = std::mem::take(&mut state.cursors);
+        for cursor in cursors.values_mut() {
+            // Idle until now: what comes is the oldest that it has to deliver.
+            if state.pending(cursor.at).0 == 0 {
+                cursor.next_ms = Some(now);
+            }
+        }
+        state.cursors = cursors;
         if let Some(segment) = state.segments.get_mut(&n) {
             segment.bytes += bytes;
         }
@@ -189,14 +198,17 @@ impl Ledger {
     /// Enters an output at its checkpoint, or at the oldest record.
     pub fn enter(&self, output: &str, checkpoint: Option<Point>, tail: Point) -> Point {
         let mut state = self.lock();
-        let at = checkpoint.unwrap_or_else(|| match state.segments.first_key_value() {
-            Some((&segment, first)) => Point {
-                segment,
-                offset: segment::HEAD,
-                record: first.first_record,
-            },
-            None => tail,
-        });
+        let known = state.cursors.get(output).map(|cursor| cursor.at);
+        let at = checkpoint
+            .or(known)
+            .unwrap_or_else(|| match state.segments.first_key_value() {
+                Some((&segment, first)) => Point {
+                    segment,
+                    offset: segment::HEAD,
+                    record: first.first_record,
+                },
+                None => tail,
+            });
         let cursor = Cursor {
             at,
             synced: at,

@@ -75,7 +75,9 @@ pub enum WhenFull {
 pub enum OpenError {
     #[error("cannot use the buffer directory {path}")]
     Dir { path: PathBuf, source: io::Error },
-    #[error("the buffer directory {path} is in use by another agent: stop it, or give this one its own state directory")]
+    #[error(
+        "the buffer directory {path} is in use by another agent: stop it, or give this one its own state directory"
+    )]
     Locked { path: PathBuf },
     #[error("cannot register the buffer's metrics")]
     Metrics(#[source] prometheus::Error),

@@ -9,6 +9,7 @@ use super::frame::ChunkId;
 use super::ledger::{Ledger, Place};
 use super::segment::{Found, Scan};
 use super::{Point, Position, segment};
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub struct Reader {
     at: Point,
     scan: Option<(u64, Scan)>,
     failures: u32,
+    /// Blocks read and not committed: end, time of the first append.
+    ahead: VecDeque<(Point, u64)>,
 }
 
 impl Reader {
@@ -94,6 +97,8 @@ impl Reader {
     ) -> io::Result<Reader> {
         let (mut checkpoint, point) = Checkpoint::open(&ledger.dir, output)?;
         let is_new = point.is_none();
+        // The ledger may free what lies before the point.
+        checkpoint.sync()?;
         let tail = position.borrow().tail;
         let at = ledger.enter(output, point, tail);
         if is_new {
@@ -112,6 +117,7 @@ impl Reader {
             at,
             scan: None,
             failures: 0,
+            ahead: VecDeque::new(),
         })
     }
 
@@ -164,13 +170,19 @@ impl Reader {
     pub fn rewind(&mut self) {
         self.at = self.committed;
         self.scan = None;
+        self.ahead.clear();
     }
 
     /// All records before `to` are delivered; survives kill -9 from here on.
     /// With `durable` it survives power loss as well and segments are freed.
     pub fn commit(&mut self, to: Point, durable: bool) -> io::Result<()> {
         self.committed = to;
-        self.ledger.advance(&self.output, to, None);
+        let mut next_ms = None;
+        while let Some((_, time_ms)) = self.ahead.pop_front_if(|(end, _)| !to.is_before(end)) {
+            next_ms = Some(time_ms);
+        }
+        let next_ms = self.ahead.front().map(|(_, time_ms)| *time_ms).or(next_ms);
+        self.ledger.advance(&self.output, to, next_ms);
         let written = self.checkpoint.write(to).and_then(|()| {
             if durable {
                 self.checkpoint.sync()?;
@@ -252,11 +264,10 @@ impl Reader {
                 }
             }
         }
-        if let Some(block) = &block
-            && self.committed.record <= block.end.record
-        {
-            self.ledger
-                .advance(&self.output, self.committed, Some(block.time_ms));
+        if let Some(block) = &block {
+            self.ahead.push_back((block.end, block.time_ms));
+            let oldest = self.ahead.front().map(|(_, time_ms)| *time_ms);
+            self.ledger.advance(&self.output, self.committed, oldest);
         }
         Ok(block)
     }

@@ -319,12 +319,7 @@ impl Writer {
     }
 
     /// Waits, or drops, until `need` bytes fit. An empty buffer takes any append.
-    fn make_room(
-        &mut self,
-        clock: &Runtime,
-        need: u64,
-        turned: &dyn Fn(),
-    ) -> Result<(), GivenUp> {
+    fn make_room(&mut self, clock: &Runtime, need: u64, turned: &dyn Fn()) -> Result<(), GivenUp> {
         let mut space = self.ledger.space();
         loop {
             turned();

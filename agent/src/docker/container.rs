@@ -1,0 +1,122 @@
+//! A container as Docker reports it, cut down to what callers look at.
+
+use super::error::printable;
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum, PortMap,
+};
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+/// One line of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    pub id: String,
+    /// Without Docker's leading slash.
+    pub name: String,
+    pub labels: HashMap<String, String>,
+    /// Its main process lives: running or paused.
+    pub running: bool,
+    /// Made, but never started.
+    pub created_only: bool,
+    /// Unix seconds.
+    pub created: i64,
+}
+
+/// One container in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    pub id: String,
+    /// Without Docker's leading slash.
+    pub name: String,
+    pub labels: HashMap<String, String>,
+    /// Its main process lives: running or paused.
+    pub running: bool,
+    /// Made, but never started.
+    pub created_only: bool,
+    /// Docker's own policy is about to start it.
+    pub restarting: bool,
+    /// In the host's pid namespace; None when it does not run.
+    pub pid: Option<i64>,
+    /// None when it was never started.
+    pub started_at: Option<SystemTime>,
+    /// As Docker writes it: with the id it names one run of the container.
+    pub started_at_text: String,
+    pub finished_at: Option<SystemTime>,
+    pub exit_code: i64,
+    /// The kernel's OOM killer struck inside; not always the main process.
+    pub oom_killed: bool,
+    /// Docker's reason when it could not be started; "" otherwise.
+    pub error: String,
+    /// `sha256:…`
+    pub image_id: String,
+    /// `8080/tcp` → `0.0.0.0:32768`, as bound by now.
+    pub ports: Vec<(String, String)>,
+}
+
+pub(super) fn summary(found: ContainerSummary) -> Option<Summary> {
+    use ContainerSummaryStateEnum as State;
+    Some(Summary {
+        id: found.id?,
+        name: bare(found.names.unwrap_or_default().first()?),
+        labels: found.labels.unwrap_or_default(),
+        running: matches!(
+            found.state,
+            Some(State::RUNNING | State::PAUSED | State::STOPPING)
+        ),
+        created_only: found.state == Some(State::CREATED),
+        created: found.created.unwrap_or_default(),
+    })
+}
+
+pub(super) fn container(found: ContainerInspectResponse) -> Option<Container> {
+    let state = found.state?;
+    let running = state.running.unwrap_or_default();
+    let started_at_text = state.started_at.unwrap_or_default();
+    let ports = found.network_settings.and_then(|network| network.ports);
+    Some(Container {
+        id: found.id?,
+        name: bare(&found.name.unwrap_or_default()),
+        labels: found
+            .config
+            .and_then(|config| config.labels)
+            .unwrap_or_default(),
+        running,
+        created_only: state.status == Some(ContainerStateStatusEnum::CREATED),
+        restarting: state.restarting.unwrap_or_default(),
+        pid: state.pid.filter(|pid| running && *pid > 0),
+        started_at: time(&started_at_text),
+        started_at_text,
+        finished_at: state.finished_at.as_deref().and_then(time),
+        exit_code: state.exit_code.unwrap_or_default(),
+        oom_killed: state.oom_killed.unwrap_or_default(),
+        error: printable(&state.error.unwrap_or_default()),
+        image_id: found.image.unwrap_or_default(),
+        ports: bound(ports.unwrap_or_default()),
+    })
+}
+
+fn bare(name: &str) -> String {
+    name.strip_prefix('/').unwrap_or(name).to_owned()
+}
+
+/// RFC 3339; Docker writes year 1 for "never".
+fn time(text: &str) -> Option<SystemTime> {
+    let stamp: jiff::Timestamp = text.parse().ok()?;
+    (stamp.as_second() > 0).then(|| SystemTime::from(stamp))
+}
+
+fn bound(ports: PortMap) -> Vec<(String, String)> {
+    let mut bound: Vec<(String, String)> = ports
+        .into_iter()
+        .flat_map(|(port, bindings)| {
+            bindings.unwrap_or_default().into_iter().map(move |host| {
+                let ip = host.host_ip.unwrap_or_default();
+                let host_port = host.host_port.unwrap_or_default();
+                (port.clone(), format!("{ip}:{host_port}"))
+            })
+        })
+        .collect();
+    bound.sort();
+    bound
+}

@@ -1,0 +1,178 @@
+//! What outlives the agent: back-off, counters, readiness.
+//!
+//! One JSON file, replaced whole: written beside, synced, renamed. A file that
+//! cannot be read is set aside, and containers' labels alone tell what is ours.
+
+use super::{Exit, ExitClass};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const VERSION: u32 = 1;
+
+/// By container name.
+pub type Memory = BTreeMap<String, Entry>;
+
+/// What is remembered of one container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Entry {
+    /// Failures since it was last good.
+    pub climb: u32,
+    pub restarts: u64,
+    pub last_exit: Option<SavedExit>,
+    /// The run that `ready` speaks of: id and start time.
+    pub run: String,
+    pub ready: Option<bool>,
+    /// The run whose death has been counted.
+    pub buried: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedExit {
+    pub code: i64,
+    pub class: String,
+    /// Unix milliseconds.
+    pub at: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    version: u32,
+    containers: Memory,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    #[error("cannot write supervision memory {path}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot move supervision memory to {path}")]
+    Rename { path: PathBuf, source: io::Error },
+}
+
+/// Reads the memory; an absent file is an empty one, an unreadable one is
+/// renamed to `<path>.bad` with a warning.
+pub fn load(path: &Path) -> Memory {
+    let fault = match fs::read(path) {
+        Ok(bytes) => match serde_json::from_slice::<Written>(&bytes) {
+            Ok(written) if written.version == VERSION => return written.containers,
+            Ok(written) => format!("version {} is not known", written.version),
+            Err(error) => error.to_string(),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Memory::new(),
+        Err(error) => error.to_string(),
+    };
+    let aside = sibling(path, "bad");
+    let moved = fs::rename(path, &aside).is_ok();
+    tracing::warn!(path = %path.display(), fault, moved, "supervision memory is unreadable and set aside");
+    Memory::new()
+}
+
+/// Replaces the file: after a crash either the old or the new one is there.
+pub fn save(path: &Path, memory: &Memory) -> Result<(), SaveError> {
+    let beside = sibling(path, "new");
+    let written = Written {
+        version: VERSION,
+        containers: memory.clone(),
+    };
+    write(&beside, &written).map_err(|source| SaveError::Write {
+        path: beside.clone(),
+        source,
+    })?;
+    fs::rename(&beside, path)
+        .and_then(|()| File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all())
+        .map_err(|source| SaveError::Rename {
+            path: path.into(),
+            source,
+        })
+}
+
+fn write(path: &Path, written: &Written) -> io::Result<()> {
+    let text = serde_json::to_vec(written)?;
+    let mut file = File::create(path)?;
+    file.write_all(&text)?;
+    file.sync_all()
+}
+
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+impl SavedExit {
+    pub fn of(exit: &Exit) -> SavedExit {
+        SavedExit {
+            code: exit.code,
+            class: exit.class.word().to_owned(),
+            at: exit
+                .at
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or_default()),
+        }
+    }
+
+    pub fn exit(&self) -> Option<Exit> {
+        let at: SystemTime = UNIX_EPOCH.checked_add(Duration::from_millis(self.at))?;
+        Some(Exit {
+            code: self.code,
+            class: ExitClass::ALL
+                .into_iter()
+                .find(|class| class.word() == self.class)?,
+            at,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, Memory, SavedExit, load, save};
+    use crate::supervise::{Exit, ExitClass};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn what_was_saved_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("supervise.json");
+        assert_eq!(load(&path), Memory::new());
+        let exit = Exit {
+            code: 137,
+            class: ExitClass::Oom,
+            at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+        };
+        let entry = Entry {
+            climb: 3,
+            restarts: 9,
+            last_exit: Some(SavedExit::of(&exit)),
+            run: "id@then".into(),
+            ready: Some(true),
+            buried: String::new(),
+        };
+        let memory = Memory::from([("app".into(), entry)]);
+        save(&path, &memory).unwrap();
+        assert_eq!(load(&path), memory);
+        let back = load(&path)["app"].last_exit.clone().unwrap().exit();
+        assert_eq!(back, Some(exit));
+    }
+
+    #[test]
+    fn an_unreadable_memory_is_set_aside_not_obeyed_and_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("supervise.json");
+        for bad in [
+            "{\"version\":1,\"contain",
+            "{\"version\":99,\"containers\":{}}",
+            "\0",
+        ] {
+            std::fs::write(&path, bad).unwrap();
+            assert_eq!(load(&path), Memory::new());
+            assert!(!path.exists());
+            let aside = dir.path().join("supervise.json.bad");
+            assert_eq!(std::fs::read_to_string(aside).unwrap(), bad);
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! Holds the tasks: what is wanted of each, who waits for whom, one status.
+//!
+//! Orders are levels: a task is shown what is wanted of it in a `watch` and
+//! finds its own way there. So a reload while Docker hangs, or two reloads in
+//! a row, need no queue and no care.
+
+use super::body::LABEL_CONTAINER;
+use super::counts::Counts;
+use super::memory::{self, Memory};
+use super::order;
+use super::report::Report;
+use super::spec::Spec;
+use super::task::{Goal, Ground, Hint, Task, Wanted};
+use super::watcher::{self, Notice};
+use super::{
+    Change, Command, CommandError, Condition, Container, ContainerStatus, Dependency, DockerStatus,
+    Handle, Parts, Phase, PullPolicy, Settings, Status, Target,
+};
+use crate::chain::Chain;
+use crate::docker::Docker;
+use crate::docker::container::Summary;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+const COMMANDS: usize = 16;
+const NOTICES: usize = 256;
+const REPORTS: usize = 256;
+/// Hints that one task may have waiting; a list repairs what is dropped.
+const HINTS: usize = 64;
+const BEAT: Duration = Duration::from_secs(15);
+const ALLOWANCE: Duration = Duration::from_secs(60);
+/// Grace of a container that the config no longer describes.
+const ORPHAN_GRACE: Duration = Duration::from_secs(30);
+
+/// Makes the room; nothing runs until [`Supervisor::run`]. Reads the memory file.
+pub fn new(parts: Parts) -> (Handle, Supervisor) {
+    let (commands, inbox) = mpsc::channel(COMMANDS);
+    let (reports, told) = mpsc::channel(REPORTS);
+    let remembered = memory::load(&parts.memory);
+    let ground = Ground {
+        docker: Docker::new(parts.docker, &parts.registry),
+        log_address: parts.log_address,
+        counts: Counts::new(&parts.registry),
+        pulse: parts.pulse,
+        reports,
+    };
+    let (status, watched) = watch::channel(Arc::default());
+    let mut supervisor = Supervisor {
+        ground,
+        inbox,
+        told,
+        status,
+        docker: DockerStatus::default(),
+        members: BTreeMap::new(),
+        order: Vec::new(),
+        remembered,
+        memory: parts.memory,
+        dirty: false,
+        tasks: JoinSet::new(),
+        saving: JoinSet::new(),
+        adopted: false,
+    };
+    supervisor.plan(parts.settings);
+    supervisor.publish();
+    let handle = Handle {
+        commands,
+        status: watched,
+    };
+    (handle, supervisor)
+}
+
+/// The room's loop, made by [`new`].
+pub struct Supervisor {
+    ground: Ground,
+    inbox: mpsc::Receiver<Command>,
+    told: mpsc::Receiver<Report>,
+    status: watch::Sender<Arc<Status>>,
+    docker: DockerStatus,
+    members: BTreeMap<String, Member>,
+    /// Names in the order of the config.
+    order: Vec<String>,
+    remembered: Memory,
+    memory: PathBuf,
+    /// `remembered` is newer than the file.
+    dirty: bool,
+    tasks: JoinSet<()>,
+    saving: JoinSet<Result<(), memory::SaveError>>,
+    /// The first list has been looked through for containers of former configs.
+    adopted: bool,
+}
+
+/// One container and its task.
+struct Member {
+    container: Arc<Container>,
+    /// What the operator and the config want; the task is shown it when its turn comes.
+    goal: Goal,
+    turn: u64,
+    wanted: watch::Sender<Wanted>,
+    /// What the task is made of until it is spawned.
+    seed: Option<Task>,
+    hints: mpsc::Sender<Hint>,
+    report: Option<Report>,
+}
+
+enum Heard {
+    Stop,
+    Command(Command),
+    Notice(Notice),
+    Report(Report),
+    Saved(Result<Result<(), memory::SaveError>, tokio::task::JoinError>),
+    Ended(Result<(), tokio::task::JoinError>),
+    Beat,
+}
+
+impl Supervisor {
+    /// Supervises until `stop`. Containers are left running: they outlive the agent.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let beat = self.ground.pulse.register("supervisor", ALLOWANCE);
+        let (notices, mut noticed) = mpsc::channel(NOTICES);
+        let mut watching = JoinSet::new();
+        watching.spawn(watcher::run(
+            self.ground.docker.clone(),
+            notices,
+            self.ground.pulse.clone(),
+        ));
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beat.beat();
+            self.settle(&stop);
+            let heard = tokio::select! {
+                () = stop.cancelled() => Heard::Stop,
+                Some(command) = self.inbox.recv() => Heard::Command(command),
+                Some(notice) = noticed.recv() => Heard::Notice(notice),
+                Some(report) = self.told.recv() => Heard::Report(report),
+                Some(saved) = self.saving.join_next() => Heard::Saved(saved),
+                Some(ended) = self.tasks.join_next() => Heard::Ended(ended),
+                _ = beats.tick() => Heard::Beat,
+            };
+            match heard {
+                Heard::Stop => break,
+                Heard::Command(command) => self.obey(command),
+                Heard::Notice(notice) => self.noticed(notice),
+                Heard::Report(report) => self.reported(report),
+                Heard::Saved(saved) => self.saved(saved),
+                Heard::Ended(Err(error)) => {
+                    tracing::error!(%error, "a container's task ended unasked");
+                }
+                Heard::Ended(Ok(())) | Heard::Beat => {}
+            }
+        }
+        self.leave().await;
+    }
+
+    /// The tasks end what they are at, the last word is written down.
+    async fn leave(mut self) {
+        // Their last reports are read on while they finish.
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next() => if ended.is_none() { break },
+                Some(report) = self.told.recv() => self.reported(report),
+            }
+        }
+        while let Ok(report) = self.told.try_recv() {
+            self.reported(report);
+        }
+        while let Some(saved) = self.saving.join_next().await {
+            self.saved(saved);
+        }
+        if self.dirty {
+            self.save();
+            if let Some(saved) = self.saving.join_next().await {
+                self.saved(saved);
+            }
+        }
+    }
+
+    /// Brings the tasks in line with what is known now; quick and idempotent.
+    fn settle(&mut self, stop: &CancellationToken) {
+        let gone: Vec<String> = self
+            .members
+            .iter()
+            .filter(|(_, member)| {
+                member.goal == Goal::Remove && member.report.as_ref().is_some_and(|r| r.removed)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            // Dropping its ends is what ends the task.
+            self.members.remove(&name);
+            self.ground.counts.forget(&name);
+            self.dirty |= self.remembered.remove(&name).is_some();
+            self.publish();
+        }
+        let docker = self.docker.reachable == Some(true);
+        for (name, member) in &self.members {
+            let status_of = |name: &str| {
+                let report = self.members.get(name)?.report.as_ref()?;
+                Some(&report.status)
+            };
+            let gate = order::unmet(&member.container, status_of);
+            let goal = self.present_goal(name, member);
+            let all = self.members.values().map(|member| &*member.container);
+            let completes = order::is_awaited(name, all);
+            member.wanted.send_if_modified(|wanted| {
+                let same = wanted.goal == goal
+                    && wanted.turn == member.turn
+                    && wanted.gate == gate
+                    && wanted.completes == completes
+                    && wanted.docker == docker
+                    && Arc::ptr_eq(&wanted.container, &member.container);
+                if same {
+                    return false;
+                }
+                if !Arc::ptr_eq(&wanted.container, &member.container) {
+                    let address = self.ground.log_address.as_deref();
+                    wanted.hash = member.container.spec.hash(address).into();
+                }
+                wanted.container = member.container.clone();
+                wanted.goal = goal;
+                wanted.turn = member.turn;
+                wanted.gate = gate;
+                wanted.completes = completes;
+                wanted.docker = docker;
+                true
+            });
+        }
+        for member in self.members.values_mut() {
+            if let Some(task) = member.seed.take() {
+                self.tasks.spawn(task.run(stop.clone()));
+            }
+        }
+        if self.dirty && self.saving.is_empty() {
+            self.save();
+        }
+    }
+
+    /// Stops and removals wait until those that depend on the container, and
+    /// are to go as well, have come to rest.
+    fn present_goal(&self, name: &str, member: &Member) -> Goal {
+        if member.goal == Goal::Run {
+            return Goal::Run;
+        }
+        let held_up = self.members.values().any(|other| {
+            other.goal != Goal::Run
+                && order::depends_on(&other.container, name)
+                && !other.report.as_ref().is_some_and(|report| report.at_rest)
+        });
+        if held_up { Goal::Run } else { member.goal }
+    }
+
+    fn obey(&mut self, command: Command) {
+        // A caller that has gone needs no answer.
+        match command {
+            Command::Reload(settings, reply) => {
+                let changes = self.plan(settings);
+                self.publish();
+                let _ = reply.send(changes);
+            }
+            Command::Restart(name, reply) => {
+                let answer = self.aim(&Target::Named(name), Goal::Run, 1);
+                let _ = reply.send(answer);
+            }
+            Command::Stop(target, reply) => {
+                let _ = reply.send(self.aim(&target, Goal::Stop, 0));
+            }
+            Command::Start(target, reply) => {
+                let _ = reply.send(self.aim(&target, Goal::Run, 0));
+            }
+        }
+    }
+
+    fn aim(&mut self, target: &Target, goal: Goal, turn: u64) -> Result<(), CommandError> {
+        let mut known = *target == Target::All;
+        for (name, member) in &mut self.members {
+            let meant = match target {
+                Target::All => true,
+                Target::Named(named) => named == name,
+            };
+            if meant && member.goal != Goal::Remove {
+                known = true;
+                member.goal = goal;
+                member.turn += turn;
+                tracing::info!(container = %name, goal = ?goal, "operator's order");
+            }
+        }
+        match (known, target) {
+            (false, Target::Named(name)) => Err(CommandError::Unknown(name.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes new settings over; what changes is what is returned, in the order
+    /// of the config and then of what has left it.
+    fn plan(&mut self, settings: Settings) -> Vec<Change> {
+        let address = self.ground.log_address.clone();
+        let mut changes = Vec::new();
+        let order: Vec<String> = settings.containers.iter().map(|c| c.name.clone()).collect();
+        for container in settings.containers {
+            let name = container.name.clone();
+            let what = match self.members.get_mut(&name) {
+                Some(member) if member.goal == Goal::Remove => {
+                    member.goal = Goal::Run;
+                    member.container = Arc::new(container);
+                    "added"
+                }
+                Some(member) if *member.container == container => "kept",
+                Some(member) => {
+                    let before = member.container.spec.hash(address.as_deref());
+                    let same = before == container.spec.hash(address.as_deref());
+                    member.container = Arc::new(container);
+                    if same { "updated in place" } else { "replaced" }
+                }
+                None => {
+                    self.enter(container, Goal::Run);
+                    "added"
+                }
+            };
+            changes.push(Change { name, what });
+        }
+        for (name, member) in &mut self.members {
+            if !order.contains(name) && member.goal != Goal::Remove {
+                member.goal = Goal::Remove;
+                changes.push(Change {
+                    name: name.clone(),
+                    what: "removed",
+                });
+            }
+        }
+        self.order = order;
+        changes
+    }
+
+    fn enter(&mut self, container: Container, goal: Goal) {
+        let container = Arc::new(container);
+        let hash = container.spec.hash(self.ground.log_address.as_deref());
+        let (wanted, shown) = watch::channel(Wanted {
+            container: container.clone(),
+            hash: hash.into(),
+            goal,
+            turn: 0,
+            gate: None,
+            completes: false,
+            docker: false,
+        });
+        let (hints, heard) = mpsc::channel(HINTS);
+        let name = container.name.clone();
+        let entry = self.remembered.get(&name).cloned().unwrap_or_default();
+        let member = Member {
+            container,
+            goal,
+            turn: 0,
+            wanted,
+            seed: Some(Task::new(self.ground.clone(), shown, heard, entry)),
+            hints,
+            report: None,
+        };
+        self.members.insert(name, member);
+    }
+
+    fn noticed(&mut self, notice: Notice) {
+        match notice {
+            Notice::Up { version } => {
+                tracing::info!(version, "docker answers");
+                self.ground.counts.docker_up.set(1);
+                self.docker = DockerStatus {
+                    reachable: Some(true),
+                    version: Some(version),
+                    since: Some(SystemTime::now()),
+                    error: None,
+                };
+                self.publish();
+            }
+            Notice::Down { error } => {
+                if self.docker.reachable != Some(false) {
+                    tracing::warn!(
+                        error,
+                        "docker does not answer, containers are left as they are"
+                    );
+                    self.docker.since = Some(SystemTime::now());
+                }
+                self.ground.counts.docker_up.set(0);
+                self.docker.reachable = Some(false);
+                self.docker.error = Some(error);
+                self.publish();
+            }
+            Notice::Listed(all) => self.listed(all),
+            Notice::Happened(event) => {
+                let name = event.attributes.get(LABEL_CONTAINER).cloned();
+                if let Some(name) = name {
+                    self.hint(&name, Hint::Happened(event));
+                }
+            }
+        }
+    }
+
+    fn listed(&mut self, all: Vec<Summary>) {
+        let mut by_name: BTreeMap<String, Vec<Summary>> = BTreeMap::new();
+        for one in all {
+            if let Some(name) = one.labels.get(LABEL_CONTAINER).cloned() {
+                by_name.entry(name).or_default().push(one);
+            }
+        }
+        if !self.adopted {
+            self.adopted = true;
+            self.enter_orphans(&by_name);
+        }
+        let names: Vec<String> = self.members.keys().cloned().collect();
+        for name in names {
+            let found = by_name.remove(&name).unwrap_or_default();
+            self.hint(&name, Hint::Listed(found));
+        }
+    }
+
+    /// Containers of a former config: stopped and removed, the youngest first.
+    fn enter_orphans(&mut self, by_name: &BTreeMap<String, Vec<Summary>>) {
+        let mut orphans: Vec<(i64, &String)> = by_name
+            .iter()
+            .filter(|(name, _)| !self.members.contains_key(*name))
+            .map(|(name, all)| (all.iter().map(|one| one.created).max().unwrap_or(0), name))
+            .collect();
+        orphans.sort();
+        let mut older: Vec<Dependency> = Vec::new();
+        for (_, name) in orphans {
+            tracing::info!(container = %name, "not in the config any more, will be removed");
+            let container = Container {
+                name: name.clone(),
+                spec: Spec::default(),
+                depends_on: older.clone(),
+                stop_grace_period: ORPHAN_GRACE,
+                pull_policy: PullPolicy::Never,
+                readiness: None,
+                essential: false,
+            };
+            self.enter(container, Goal::Remove);
+            older.push(Dependency {
+                name: name.clone(),
+                condition: Condition::Started,
+            });
+        }
+    }
+
+    fn hint(&self, name: &str, hint: Hint) {
+        if let Some(member) = self.members.get(name)
+            && member.hints.try_send(hint).is_err()
+        {
+            tracing::debug!(container = name, "hint dropped, the next list repairs it");
+        }
+    }
+
+    fn reported(&mut self, report: Report) {
+        let name = report.status.name.clone();
+        let Some(member) = self.members.get_mut(&name) else {
+            return;
+        };
+        if self.remembered.get(&name) != Some(&report.entry) {
+            self.remembered.insert(name, report.entry.clone());
+            self.dirty = true;
+        }
+        member.report = Some(report);
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let mut names: Vec<&String> = self.order.iter().collect();
+        // What is on its way out stands last.
+        names.extend(
+            self.members
+                .keys()
+                .filter(|name| !self.order.contains(name)),
+        );
+        let containers = names
+            .into_iter()
+            .filter_map(|name| self.members.get(name))
+            .map(|member| match &member.report {
+                Some(report) => ContainerStatus {
+                    image: member.container.spec.image.clone(),
+                    essential: member.container.essential,
+                    ..report.status.clone()
+                },
+                None => unknown(&member.container),
+            })
+            .collect();
+        self.status.send_replace(Arc::new(Status {
+            docker: self.docker.clone(),
+            containers,
+        }));
+    }
+
+    fn save(&mut self) {
+        self.dirty = false;
+        let (path, memory) = (self.memory.clone(), self.remembered.clone());
+        self.saving.spawn(async move {
+            match spawn_blocking(move || memory::save(&path, &memory)).await {
+                Ok(saved) => saved,
+                // The runtime is shutting down: the next agent has the labels.
+                Err(_) => Ok(()),
+            }
+        });
+    }
+
+    fn saved(&mut self, saved: Result<Result<(), memory::SaveError>, tokio::task::JoinError>) {
+        if let Ok(Err(error)) = saved {
+            tracing::error!(error = %Chain(&error), "back-off and counters would not survive a restart of the agent");
+        }
+    }
+}
+
+/// What is shown of a container before its task has spoken.
+fn unknown(container: &Container) -> ContainerStatus {
+    ContainerStatus {
+        name: container.name.clone(),
+        image: container.spec.image.clone(),
+        essential: container.essential,
+        phase: Phase::Unknown,
+        ready: container.readiness.as_ref().map(|_| false),
+        id: None,
+        pid: None,
+        started_at: None,
+        restarts: 0,
+        last_exit: None,
+        retry_at: None,
+        message: None,
+    }
+}
