@@ -12,6 +12,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -128,9 +129,8 @@ impl Place {
         // An agent that runs as someone else has to reach it.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(&notify_path, open).unwrap();
-        notify
-            .set_read_timeout(Some(Duration::from_millis(20)))
-            .unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        listen(notify, said.clone());
         // An agent never outlives a test that was aborted.
         let mut run = command("setpriv");
         run.args(["--pdeathsig", "KILL"]).args(wrapper);
@@ -148,8 +148,7 @@ impl Place {
         Agent {
             place: self,
             child,
-            notify,
-            said: Vec::new(),
+            said,
         }
     }
 
@@ -172,8 +171,7 @@ impl Place {
 pub struct Agent<'a> {
     place: &'a Place,
     child: Child,
-    notify: UnixDatagram,
-    said: Vec<String>,
+    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Agent<'_> {
@@ -190,13 +188,8 @@ impl Agent<'_> {
     }
 
     /// Everything told to the service manager so far, one assignment each.
-    pub fn said(&mut self) -> &[String] {
-        let mut buffer = [0; 4096];
-        while let Ok(length) = self.notify.recv(&mut buffer) {
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            self.said.extend(text.lines().map(str::to_owned));
-        }
-        &self.said
+    pub fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
     }
 
     pub fn wait_said(&mut self, line: &str) {
@@ -273,6 +266,18 @@ impl Drop for Agent<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Keeps what is said until the socket's file is gone and nobody sends any more.
+fn listen(notify: UnixDatagram, said: Arc<Mutex<Vec<String>>>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = notify.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let mut said = said.lock().unwrap();
+            said.extend(text.lines().map(str::to_owned));
+        }
+    });
 }
 
 fn tail(text: &str) -> String {

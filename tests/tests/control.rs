@@ -177,13 +177,12 @@ fn a_reload_with_a_faulty_file_changes_nothing() {
     assert!(status["config"]["error"].is_string(), "{status}");
     assert_eq!(status["containers"].as_array().unwrap().len(), 0);
     // and a right one is applied, and told to systemd
-    agent.said();
     place.write("[node]\nproduct = \"atlas\"\n");
     agent.signal(Signal::HUP);
     wait::until("the new fact holds", || {
         (agent.status()["facts"]["product"]["value"] == "atlas").then_some(())
     });
-    let said = agent.said().to_vec();
+    let said = agent.said();
     let at = |word: &str| {
         said.iter()
             .rposition(|line| line.starts_with(word))

@@ -73,7 +73,7 @@ fn prometheus_scrapes_it() {
         "node_memory_MemTotal_bytes",
         "node_load1",
         "node_filesystem_size_bytes",
-        "agent_build_info",
+        "agent_log_buffer_bytes",
     ] {
         wait::until(&format!("{family} is stored"), || value(family));
     }
