@@ -194,10 +194,16 @@ impl Agent<'_> {
 
     pub fn wait_said(&mut self, line: &str) {
         wait::until(&format!("the agent says {line}"), || {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            let ended = self.child.try_wait().unwrap();
+            if ended.is_some() {
+                // Its last words may still be on their way to the thread that keeps them.
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            let is_said = self.said().iter().any(|said| said == line);
+            if let (Some(status), false) = (ended, is_said) {
                 panic!("the agent ended, {status}, before it said {line}");
             }
-            self.said().iter().any(|said| said == line).then_some(())
+            is_said.then_some(())
         });
     }
 

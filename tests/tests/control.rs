@@ -24,9 +24,8 @@ fn loopback(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// Runs `agent run` with nothing but environment in a network of its own, where all ports are free,
-/// and asks it there as `wrapper` says.
-fn without_config(user: &[&str]) {
+/// Runs `agent run` as that user with nothing but environment, and asks it at its well-known ports.
+fn without_config(user: &[&str], uid: u32) {
     let _one = WELL_KNOWN
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -34,7 +33,7 @@ fn without_config(user: &[&str]) {
     let open = fs::Permissions::from_mode(0o777);
     for name in ["state", "runtime"] {
         fs::create_dir(place.path(name)).unwrap();
-        fs::set_permissions(place.path(name), open.clone()).unwrap();
+        std::os::unix::fs::chown(place.path(name), Some(uid), None).unwrap();
     }
     let root = place.path("stdout").parent().unwrap().to_owned();
     fs::set_permissions(&root, open).unwrap();
@@ -82,17 +81,18 @@ fn without_config(user: &[&str]) {
 
 #[test]
 fn with_no_config_it_serves_everything_as_root() {
-    without_config(&[]);
+    without_config(&[], 0);
 }
 
 #[test]
 fn with_no_config_it_serves_everything_as_an_ordinary_user() {
-    without_config(&[
+    let nobody = [
         "setpriv",
         "--reuid=65534",
         "--regid=65534",
         "--clear-groups",
-    ]);
+    ];
+    without_config(&nobody, 65534);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn status_exit_codes_tell_well_degraded_and_absent() {
     assert_eq!(degraded.status.code(), Some(1), "{degraded:?}");
 }
 
-const FAULTY: &str = "[containers.app]\nimage = \"app:1\"\nprots = [\"8080:8080\"]\nmem_limit = \"6 Gib\"\n\
+const FAULTY: &str = "[containers.app]\nimage = \"app:1\"\nprots = [\"8080:8080\"]\nmem_limit = \"6 apples\"\n\
     [containers.other]\nimage = \"app:1\"\ndepends_on = [\"nobody\"]\n[metrcs]\n";
 
 #[test]

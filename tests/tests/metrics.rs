@@ -88,6 +88,12 @@ fn prometheus_scrapes_it() {
     assert!((told - boot).abs() <= 1.0, "{told} {boot}");
 }
 
+/// Names of node_exporter 1.6 and later, which Debian's is not; promtool finds their spelling odd.
+const LATER: [&str; 2] = [
+    "node_netstat_TcpExt_TCPOFOQueue",
+    "node_netstat_TcpExt_TCPRcvQDrop",
+];
+
 /// promtool's findings, one line each.
 fn findings(page: &str) -> BTreeSet<String> {
     let mut child = command("promtool")
@@ -126,7 +132,11 @@ fn promtool_finds_nothing_that_it_does_not_find_at_node_exporter() {
     });
     let theirs = findings(&page(theirs_at));
     let ours = findings(&page(place.metrics));
-    let more: Vec<&String> = ours.difference(&theirs).collect();
+    let known = |line: &str| LATER.iter().any(|name| line.starts_with(name));
+    let more: Vec<&String> = ours
+        .difference(&theirs)
+        .filter(|line| !known(line))
+        .collect();
     assert!(more.is_empty(), "findings of our own: {more:#?}");
     // promtool does look: a page with a fault has a finding
     assert!(!findings("# TYPE bad_total gauge\nbad_total 1\n").is_empty());
