@@ -105,9 +105,10 @@ impl Daemon {
         self.wait_answering();
     }
 
+    /// A daemon that ended by itself has been reported by then.
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
     }
 
     fn wait_answering(&mut self) {
@@ -126,7 +127,9 @@ fn launch(directory: &Path, runtime: &Path, bridge: &str) -> Child {
     let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
     let run_at = |name: &str| runtime.join(name).to_string_lossy().into_owned();
     // The pid file of a killed daemon would stop the next one if its pid lives on as another's.
+    // So would that of its containerd, which died with it: where nobody reaps orphans it looks alive.
     let _ = fs::remove_file(at("pid"));
+    let _ = fs::remove_file(run_at("exec/containerd/containerd.pid"));
     let log = File::options()
         .create(true)
         .append(true)
