@@ -139,6 +139,8 @@ impl fmt::Display for Object<'_> {
         if self.0.is_empty() {
             return Ok(());
         }
-        write!(f, " {}", self.0)
+        // Docker's own tools show twelve digits of an id.
+        let is_id = self.0.len() == 64 && self.0.bytes().all(|b| b.is_ascii_hexdigit());
+        write!(f, " {}", if is_id { &self.0[..12] } else { self.0 })
     }
 }

@@ -142,11 +142,19 @@ impl Task {
                 .with_label_values(&[&name])
                 .inc();
         }
-        tracing::warn!(
-            container = self.name(),
-            error = error.text,
-            "container did not start"
-        );
+        if error.failure == Failure::ImageMissing {
+            tracing::info!(
+                container = self.name(),
+                error = error.text,
+                "image is not here"
+            );
+        } else {
+            tracing::warn!(
+                container = self.name(),
+                error = error.text,
+                "container did not start"
+            );
+        }
         self.message = Some(error.text);
         self.feed(Event::LaunchFailed(error.failure));
     }

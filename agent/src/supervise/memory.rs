@@ -83,7 +83,7 @@ pub fn save(path: &Path, memory: &Memory) -> Result<(), SaveError> {
         source,
     })?;
     fs::rename(&beside, path)
-        .and_then(|()| File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all())
+        .and_then(|()| File::open(folder_of(path))?.sync_all())
         .map_err(|source| SaveError::Rename {
             path: path.into(),
             source,
@@ -95,6 +95,13 @@ fn write(path: &Path, written: &Written) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(&text)?;
     file.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn sibling(path: &Path, suffix: &str) -> PathBuf {

@@ -298,3 +298,6 @@ pub struct Parts {
     pub registry: prometheus::Registry,
     pub pulse: Pulse,
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,7 +252,7 @@ mod tests {
         // Another value here replaces every running container of every host.
         assert_eq!(
             spec().hash(Some("unix:///run/agent/forward.sock")),
-            "v1:GOLDEN"
+            "v1:7807884e6c0ad224d5ce878c5804e78232b253c33b71ec0b63c453e2335cd50d"
         );
     }
 

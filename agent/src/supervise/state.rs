@@ -264,7 +264,8 @@ pub fn next(state: State, event: Event, now: Instant, policy: &Policy) -> Step {
             },
             Event::FetchFailed,
         ) => go(State::Starting { climb }, Action::Launch),
-        (State::Fetching { climb, .. }, Event::FetchFailed) => failed(climb, now, policy),
+        // A registry that just said no is not asked again at once.
+        (State::Fetching { climb, .. }, Event::FetchFailed) => failed(climb.max(1), now, policy),
         (State::Starting { climb }, Event::Launched) => {
             stay(running(climb, policy.probed.then_some(false), now))
         }

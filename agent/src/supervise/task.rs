@@ -352,7 +352,6 @@ impl Task {
                 container = self.name(),
                 from = before.phase().word(),
                 to = self.state.phase().word(),
-                reason = self.message.as_deref().unwrap_or_default(),
                 "container changes"
             );
         }
@@ -362,6 +361,10 @@ impl Task {
         if matches!(self.state, State::Running { .. }) && !matches!(before, State::Running { .. }) {
             self.message = None;
             self.tidy_at = Some(Instant::now() + Duration::from_secs(1));
+        }
+        if matches!(self.state, State::Stopping { .. } | State::Stopped) {
+            // What was wrong with it is not why it is here.
+            self.message = None;
         }
         self.mind_the_probe();
         if let Some(action) = step.action {
@@ -401,7 +404,8 @@ impl Task {
                             held: self.held.as_ref().map(|held| held.id.clone()),
                             prev_taken: self.prev_taken,
                         };
-                        Box::pin(async move { Outcome::Launched(act::launch(launch).await) })
+                        let launch = Box::pin(act::launch(launch));
+                        Box::pin(async move { Outcome::Launched(launch.await) })
                     }
                     Err(error) => {
                         let refused = LaunchError {
