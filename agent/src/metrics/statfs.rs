@@ -2,11 +2,12 @@
 //! keeps the call in the kernel for ever.
 //!
 //! One worker thread asks mount after mount. When it is silent for
-//! [`Patience`], each mount that it has not begun gets a thread of its own and
+//! [`PATIENCE`], each mount that it has not begun gets a thread of its own and
 //! everyone gets as long again; whoever is silent then has timed out. A mount
 //! that timed out is not asked again until its thread came back, so there is
 //! at most one stuck thread per mount, and a batch takes at most twice
-//! [`PATIENCE`], once: later batches do not wait for mounts known to hang.
+//! [`PATIENCE`] (once where a single mount hangs), and only once: later batches
+//! do not wait for mounts known to hang.
 
 use std::collections::HashMap;
 use std::io;
@@ -117,10 +118,11 @@ impl Pool {
             next: AtomicUsize::new(0),
             reply,
         });
-        let begun = self.start(&batch);
         let mut open = count;
-        if begun {
-            open -= receive(&replies, open, self.patience, answers);
+        let mut last_reply = Instant::now();
+        if self.start(&batch) {
+            let deadline = last_reply + self.patience;
+            open -= receive(&replies, open, deadline, answers, &mut last_reply);
         }
         if open == 0 {
             return;
@@ -137,7 +139,20 @@ impl Pool {
                 open -= 1;
             }
         }
-        receive(&replies, open, self.patience, answers);
+        let deadline = Instant::now() + self.patience;
+        let others = open.saturating_sub(1);
+        let mut ignored = last_reply;
+        open -= receive(&replies, others, deadline, answers, &mut ignored);
+        // The worker went into its call at its last reply: alone it need not wait again.
+        let alone = begun
+            .checked_sub(1)
+            .is_some_and(|current| answers[batch.questions[current].index].is_none());
+        let deadline = if alone && open == 1 {
+            last_reply + self.patience
+        } else {
+            deadline
+        };
+        receive(&replies, open, deadline, answers, &mut ignored);
         for question in &batch.questions {
             if answers[question.index].is_none() {
                 self.stuck.insert(question.path.clone(), question.clone());
@@ -189,19 +204,21 @@ fn answer(ask: &Ask, question: &Question, reply: &SyncSender<Reply>) {
     let _ = reply.try_send((question.index, result));
 }
 
-/// Takes up to `open` replies within `patience`; returns how many came.
+/// Takes up to `open` replies until `deadline`; returns how many came, and in
+/// `last` when the last one did.
 fn receive(
     replies: &Receiver<Reply>,
     open: usize,
-    patience: Duration,
+    deadline: Instant,
     answers: &mut [Option<Answer>],
+    last: &mut Instant,
 ) -> usize {
-    let deadline = Instant::now() + patience;
     for came in 0..open {
         let left = deadline.saturating_duration_since(Instant::now());
         let Ok((index, result)) = replies.recv_timeout(left) else {
             return came;
         };
+        *last = Instant::now();
         answers[index] = Some(match result {
             Ok(usage) => Answer::Usage(usage),
             Err(error) => Answer::Error(error),

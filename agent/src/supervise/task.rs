@@ -404,7 +404,8 @@ impl Task {
                             held: self.held.as_ref().map(|held| held.id.clone()),
                             prev_taken: self.prev_taken,
                         };
-                        Box::pin(async move { Outcome::Launched(act::launch(launch).await) })
+                        let launch = Box::pin(act::launch(launch));
+                        Box::pin(async move { Outcome::Launched(launch.await) })
                     }
                     Err(error) => {
                         let refused = LaunchError {
