@@ -98,30 +98,44 @@ async fn reload(commands: &mpsc::Sender<Command>) -> Answer {
         .unwrap_or_else(|_| Answer::refused(vec!["the agent is stopping".into()]))
 }
 
+/// Hands the order over. A stop is answered when it is done, as `systemctl stop`
+/// is; a start and a restart when they are under way.
 async fn perform(supervise: &supervise::Handle, act: Act, target: Target) -> Answer {
-    let (object, done) = match &target {
-        Target::All => ("all containers".to_owned(), act.done()),
-        Target::Named(name) => (name.clone(), act.done()),
+    let object = match &target {
+        Target::All => "all containers".to_owned(),
+        Target::Named(name) => name.clone(),
     };
-    let result: Result<(), CommandError> = match (act, target) {
-        (Act::Start, target) => supervise.start(target).await,
-        (Act::Stop, target) => supervise.stop(target).await,
-        (Act::Restart, Target::Named(name)) => supervise.restart(&name).await,
-        (Act::Restart, Target::All) => Ok(()),
+    let result = match (act, target) {
+        (Act::Start, target) => supervise.start(target).await.map(|()| "starting"),
+        (Act::Stop, target) => stop(supervise, target).await,
+        (Act::Restart, Target::Named(name)) => {
+            supervise.restart(&name).await.map(|()| "restarting")
+        }
+        // No route leads here: what all containers need is a stop and a start.
+        (Act::Restart, Target::All) => return Answer::refused(vec!["restart needs a name".into()]),
     };
     match result {
-        Ok(()) => Answer::done(vec![format!("{object}: {done}")]),
+        Ok(done) => Answer::done(vec![format!("{object}: {done}")]),
         Err(error) => Answer::refused(vec![error.to_string()]),
     }
 }
 
-impl Act {
-    fn done(self) -> &'static str {
-        match self {
-            Act::Start => "started",
-            Act::Stop => "stopped",
-            Act::Restart => "restarted",
-        }
+/// Says "stopped", or that it will be once Docker answers again.
+async fn stop(supervise: &supervise::Handle, target: Target) -> Result<&'static str, CommandError> {
+    supervise.stop(target.clone()).await?;
+    let is_stopped = |status: &supervise::Status| {
+        let mut concerned = status.containers.iter().filter(|one| match &target {
+            Target::All => true,
+            Target::Named(name) => one.name == *name,
+        });
+        concerned.all(|one| !one.phase.may_run())
+    };
+    let is_mute = |status: &supervise::Status| status.docker.reachable == Some(false);
+    let settled = supervise.wait_for(|status| is_stopped(status) || is_mute(status));
+    match settled.await {
+        false => Err(CommandError::Gone),
+        true if is_stopped(&supervise.status()) => Ok("stopped"),
+        true => Ok("to be stopped as soon as Docker answers"),
     }
 }
 

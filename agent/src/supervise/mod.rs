@@ -162,6 +162,12 @@ impl Handle {
         answer.await.map_err(|_| CommandError::Gone)?
     }
 
+    /// Waits until the status satisfies `wanted`; false when supervision ended before.
+    pub async fn wait_for(&self, wanted: impl Fn(&Status) -> bool) -> bool {
+        let mut status = self.status.clone();
+        status.wait_for(|status| wanted(status)).await.is_ok()
+    }
+
     async fn send(&self, command: Command) -> Result<(), CommandError> {
         self.commands
             .send(command)
@@ -231,6 +237,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// A process of it may be alive or on its way.
+    pub fn may_run(self) -> bool {
+        !matches!(self, Phase::Stopped | Phase::Completed | Phase::Blocked)
+    }
+
     /// As logs and tables show it.
     pub fn word(self) -> &'static str {
         match self {
