@@ -2,7 +2,10 @@
 //!
 //! It knows nothing of routes: a room gives a [`Handler`]. Limits are here:
 //! a request head must arrive within [`HEAD_TIMEOUT`], and at most
-//! [`MAX_CONNECTIONS`] peers are served at once, the rest wait in the backlog.
+//! [`MAX_CONNECTIONS`] peers are served at once. One more takes the place of the
+//! peer that has been there longest without a request in hand: idle, slow to
+//! send, slow to read. So stuck peers starve nobody; only where all are being
+//! answered the next waits in the backlog. A stop waits [`STOP_GRACE`] for peers.
 
 use crate::listener::{Listener, Stream};
 use crate::pulse::Beat;
@@ -17,9 +20,10 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -27,6 +31,8 @@ use tracing::{debug, warn};
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections served at once by one listener.
 pub const MAX_CONNECTIONS: usize = 64;
+/// How long a stop waits for peers that have yet to send or read something.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Wait after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often an idle loop shows that it turns.
@@ -41,6 +47,19 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request) -> ReplyFuture;
 }
 
+/// One connection, as the loop knows it.
+struct Peer {
+    task: AbortHandle,
+    /// Requests that the handler is at.
+    in_hand: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    fn is_answered_now(&self) -> bool {
+        self.in_hand.load(Ordering::Relaxed) > 0
+    }
+}
+
 /// Serves `listener` until `stop`; open connections then end with their current request.
 pub async fn serve(
     listener: Listener,
@@ -51,54 +70,77 @@ pub async fn serve(
     enum Event {
         Stop,
         Beat,
-        Accepted(io::Result<Stream>, OwnedSemaphorePermit),
+        Accepted(io::Result<Stream>),
         Closed,
     }
-    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    // In the order of their coming.
+    let mut peers: Vec<Peer> = Vec::new();
     let mut tick = tokio::time::interval(BEAT);
     loop {
+        let has_place = peers.len() < MAX_CONNECTIONS || !peers.iter().all(Peer::is_answered_now);
         let event = tokio::select! {
             () = stop.cancelled() => Event::Stop,
             _ = tick.tick() => Event::Beat,
             Some(_) = connections.join_next() => Event::Closed,
-            (accepted, permit) = accept(&listener, &limit) => Event::Accepted(accepted, permit),
+            accepted = listener.accept(), if has_place => Event::Accepted(accepted),
         };
         match event {
             Event::Stop => break,
             Event::Beat => beat.beat(),
-            Event::Closed => {}
-            Event::Accepted(Ok(stream), permit) => {
-                let connection = connection(stream, handler.clone(), stop.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+            Event::Closed => peers.retain(|peer| !peer.task.is_finished()),
+            Event::Accepted(Ok(stream)) => {
+                if peers.len() >= MAX_CONNECTIONS
+                    && let Some(stuck) = peers.iter().position(|peer| !peer.is_answered_now())
+                {
+                    debug!(
+                        listener = listener.address(),
+                        "connection closed for a newer one"
+                    );
+                    peers.remove(stuck).task.abort();
+                }
+                let in_hand = Arc::default();
+                let connection = connection(
+                    stream,
+                    handler.clone(),
+                    Arc::clone(&in_hand),
+                    stop.clone(),
+                );
+                let task = connections.spawn(connection);
+                peers.push(Peer { task, in_hand });
             }
-            Event::Accepted(Err(error), _) => {
+            Event::Accepted(Err(error)) => {
                 warn!(listener = listener.address(), %error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if timeout(STOP_GRACE, ended).await.is_ok() {
+        return;
+    }
+    for peer in peers.iter().filter(|peer| !peer.is_answered_now()) {
+        peer.task.abort();
+    }
     while connections.join_next().await.is_some() {}
 }
 
-/// Takes a place, then a connection. Cancel-safe: a place given up is free again.
-async fn accept(
-    listener: &Listener,
-    limit: &Arc<Semaphore>,
-) -> (io::Result<Stream>, OwnedSemaphorePermit) {
-    let Ok(permit) = limit.clone().acquire_owned().await else {
-        return std::future::pending().await;
-    };
-    (listener.accept().await, permit)
-}
-
-async fn connection(stream: Stream, handler: Arc<dyn Handler>, stop: CancellationToken) {
+async fn connection(
+    stream: Stream,
+    handler: Arc<dyn Handler>,
+    in_hand: Arc<AtomicUsize>,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |request| {
         let reply = handler.handle(request);
-        async move { Ok::<_, Infallible>(reply.await) }
+        let in_hand = in_hand.clone();
+        async move {
+            in_hand.fetch_add(1, Ordering::Relaxed);
+            let reply = reply.await;
+            in_hand.fetch_sub(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(reply)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -140,13 +182,14 @@ pub fn text(status: u16, line: &str) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::{Handler, ReplyFuture, Request, serve, text};
+    use super::{HEAD_TIMEOUT, Handler, MAX_CONNECTIONS, ReplyFuture, Request, serve, text};
     use crate::listener::Listener;
     use crate::pulse::Pulse;
     use std::sync::Arc;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
     use tokio_util::sync::CancellationToken;
 
     struct Slow;
@@ -182,5 +225,32 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         assert!(answer.ends_with("/hello\n"), "{answer}");
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn stuck_peers_neither_starve_the_next_one_nor_hold_up_a_stop() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let beat = Pulse::default().register("http", Duration::from_secs(60));
+        let server = serve(Listener::Tcp(listener), Arc::new(Slow), beat, stop.clone());
+        let client = async {
+            let mut stuck = Vec::new();
+            for _ in 0..MAX_CONNECTIONS + 8 {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(b"GET /half HT").await.unwrap();
+                stuck.push(stream);
+            }
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            stop.cancel();
+            (stuck, answer)
+        };
+        let both = async { tokio::join!(server, client) };
+        let ((), (_stuck, answer)) = timeout(HEAD_TIMEOUT / 4, both).await.unwrap();
+        assert!(answer.ends_with("/hello\n"), "{answer}");
     }
 }

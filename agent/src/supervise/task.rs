@@ -488,7 +488,12 @@ impl Task {
             return;
         }
         self.tidy_at = None;
-        if let (State::Running { .. }, Some(held)) = (&self.state, &self.held) {
+        // In a wait as well: what exits at once is never seen to run for long.
+        let settled = matches!(
+            self.state,
+            State::Running { .. } | State::Backoff { .. } | State::Stopped | State::Completed
+        );
+        if let (true, Some(held)) = (settled, &self.held) {
             let (name, id) = (self.now.container.name.clone(), held.id.clone());
             self.tidying = Some(Box::pin(act::tidy(self.ground.docker.clone(), name, id)));
         }
