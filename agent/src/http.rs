@@ -100,12 +100,8 @@ pub async fn serve(
                     peers.remove(stuck).task.abort();
                 }
                 let in_hand = Arc::default();
-                let connection = connection(
-                    stream,
-                    handler.clone(),
-                    Arc::clone(&in_hand),
-                    stop.clone(),
-                );
+                let connection =
+                    connection(stream, handler.clone(), Arc::clone(&in_hand), stop.clone());
                 let task = connections.spawn(connection);
                 peers.push(Peer { task, in_hand });
             }
