@@ -180,9 +180,19 @@ async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchEr
         .await
         .map_err(|error| LaunchError::of(&error))?;
     let label = |key: &str| holder.labels.get(key).map(String::as_str);
-    let is_ours = label(LABEL_MANAGED_BY) == Some(MANAGER)
-        && label(LABEL_CONTAINER) == Some(&launch.name)
-        && holder.name == launch.name;
+    let of = label(LABEL_CONTAINER).filter(|_| label(LABEL_MANAGED_BY) == Some(MANAGER));
+    let is_ours = of == Some(&launch.name) && holder.name == launch.name;
+    // A container of the config may have the name that another's dead generation was given.
+    if let Some(other) = of
+        && !holder.running
+        && holder.name == format!("{other}.prev")
+        && !is_ours
+    {
+        move_aside(&launch.docker, &holder.id, other, true)
+            .await
+            .map_err(|error| LaunchError::of(&error))?;
+        return Ok(Resolved::Free);
+    }
     if !is_ours {
         return Err(LaunchError {
             failure: Failure::Foreign,
