@@ -1,5 +1,6 @@
 //! Every room, made and spawned.
 
+use super::claim::{Claim, claim};
 use super::identity::Identity;
 use super::snapshot;
 use crate::config::{self, Loaded, Settings};
@@ -49,6 +50,8 @@ pub struct Rooms {
     pub tasks: JoinSet<String>,
     pub running: BTreeSet<String>,
     ready: Option<Ready>,
+    /// Keeps other agents from the state directory.
+    _claim: Claim,
 }
 
 /// What waits to be spawned.
@@ -80,6 +83,7 @@ impl Rooms {
         let identity = Identity::new(settings.node.clone());
 
         state_directory(&settings.agent.state_dir)?;
+        let state = claim(&settings.agent.state_dir)?;
         // The control socket first: its holder is a second agent.
         let control = sockets::bind(&Address::Unix(settings.agent.control.clone()))
             .context("is another agent running?")?;
@@ -139,6 +143,7 @@ impl Rooms {
             drain: CancellationToken::new(),
             tasks: JoinSet::new(),
             running: BTreeSet::new(),
+            _claim: state,
             ready: Some(Ready {
                 supervisor,
                 logs: logs_room,
