@@ -19,6 +19,12 @@ pub const DEGRADED: u8 = 1;
 /// No agent answers, or a file cannot be read.
 pub const NO_AGENT: u8 = 2;
 
+const RUN_CODES: &str =
+    "Exit: 0 stopped in order, 1 could not start or a part ended unasked, 2 wrong command line";
+const CHECK_CODES: &str = "Exit: 0 valid, 1 faulty, 2 a file cannot be read";
+const STATUS_CODES: &str = "Exit: 0 all well, 1 degraded, 2 no agent answers";
+const ACT_CODES: &str = "Exit: 0 done, 1 refused, with the reason, 2 no agent answers";
+
 /// Supervises containers, exports node metrics and forwards logs on a container host.
 #[derive(Parser)]
 #[command(name = "agent", version, disable_help_subcommand = true)]
@@ -30,8 +36,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent: the service itself
+    #[command(after_help = RUN_CODES)]
     Run(Files),
     /// Validate the config; all faults at once, nothing changed
+    #[command(after_help = CHECK_CODES)]
     Check {
         /// Files to check in place of /etc/agent/agent.toml and conf.d
         files: Vec<PathBuf>,
@@ -42,7 +50,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
-    /// Show everything at a glance; exit 0 all well, 1 degraded, 2 no agent
+    /// Show everything at a glance
+    #[command(after_help = STATUS_CODES)]
     Status {
         /// Only this container
         name: Option<String>,
@@ -53,17 +62,21 @@ enum Command {
         socket: Socket,
     },
     /// Apply the changed config; touches only what changed
+    #[command(after_help = ACT_CODES)]
     Reload {
         #[command(flatten)]
         socket: Socket,
     },
     /// Stop a container and start it afresh
+    #[command(after_help = ACT_CODES)]
     Restart {
+        /// The container
         name: String,
         #[command(flatten)]
         socket: Socket,
     },
     /// Stop a container, or all in reverse order of their start
+    #[command(after_help = ACT_CODES)]
     Stop {
         #[command(flatten)]
         target: Target,
@@ -71,6 +84,7 @@ enum Command {
         socket: Socket,
     },
     /// Start a stopped container, or all
+    #[command(after_help = ACT_CODES)]
     Start {
         #[command(flatten)]
         target: Target,
