@@ -10,7 +10,7 @@ use crate::chain::Chain;
 use crate::config::{self, Faults, Origin};
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit codes, the same for every command. `status` adds [`DEGRADED`].
@@ -141,11 +141,9 @@ pub fn main() -> ExitCode {
             status::status(&socket.path(), name.as_deref(), json)
         }
         Command::Reload { socket } => act::act(&socket.path(), "/reload"),
-        Command::Restart { name, socket } => {
-            act::act(&socket.path(), &format!("/containers/{name}/restart"))
-        }
-        Command::Stop { target, socket } => act::act(&socket.path(), &target.route("stop")),
-        Command::Start { target, socket } => act::act(&socket.path(), &target.route("start")),
+        Command::Restart { name, socket } => act::one(&socket.path(), &name, "restart"),
+        Command::Stop { target, socket } => target.act(&socket.path(), "stop"),
+        Command::Start { target, socket } => target.act(&socket.path(), "start"),
     }
 }
 
@@ -177,10 +175,10 @@ impl Socket {
 }
 
 impl Target {
-    fn route(&self, verb: &str) -> String {
+    fn act(&self, socket: &Path, verb: &str) -> ExitCode {
         match &self.name {
-            Some(name) => format!("/containers/{name}/{verb}"),
-            None => format!("/containers/{verb}"),
+            Some(name) => act::one(socket, name, verb),
+            None => act::act(socket, &format!("/containers/{verb}")),
         }
     }
 }
