@@ -98,7 +98,10 @@ fn forward_listeners_of_that_name_stand_in_for_the_configured_ones() {
 /// systemd-socket-activate itself says so when it cannot.
 fn agent_up(agent: &mut tests::agent::Agent<'_>) {
     let said = agent.stderr();
-    assert!(!said.contains("ailed"), "apt-get install systemd (tests/run does): {said}");
+    assert!(
+        !said.contains("ailed"),
+        "apt-get install systemd (tests/run does): {said}"
+    );
 }
 
 #[test]
