@@ -1,7 +1,9 @@
 //! One agent per directory: a lock that ends with the process, however it ends.
 //!
-//! Two agents over one log buffer would write the same segments. The lock is
-//! flock(2) on the directory itself, so nothing stale can be left behind.
+//! Two agents over one state directory would write each other's supervision
+//! memory, even where their log buffers, which have a lock of their own, are
+//! apart. The lock is flock(2) on the directory itself, so nothing stale can be
+//! left behind, and /proc/locks tells who holds it.
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;

@@ -7,7 +7,7 @@ use crate::config::{self, Loaded, Settings};
 use crate::control::serve::{Command, Control};
 use crate::dns::Resolver;
 use crate::heartbeat::Heartbeat;
-use crate::host::sockets::{self, Inherited};
+use crate::host::sockets::{self, BindError, Inherited};
 use crate::http::{self, Handler};
 use crate::listener::{Address, Listener};
 use crate::metrics::Metrics;
@@ -84,9 +84,8 @@ impl Rooms {
 
         state_directory(&settings.agent.state_dir)?;
         let state = claim(&settings.agent.state_dir)?;
-        // The control socket first: its holder is a second agent.
-        let control = sockets::bind(&Address::Unix(settings.agent.control.clone()))
-            .context("is another agent running?")?;
+        // The control socket before the others: its holder is another agent.
+        let control = control_socket(&settings.agent.control)?;
         let forward_addresses: Vec<Address> = settings
             .logs
             .inputs
@@ -248,6 +247,16 @@ fn state_directory(path: &Path) -> anyhow::Result<()> {
         found.uid()
     );
     Ok(())
+}
+
+fn control_socket(path: &Path) -> anyhow::Result<Listener> {
+    let bound = sockets::bind(&Address::Unix(path.into()));
+    let held = matches!(bound, Err(BindError::InUse { .. }));
+    let bound = bound.map_err(anyhow::Error::from);
+    if held {
+        return bound.context("is another agent running?");
+    }
+    bound
 }
 
 /// systemd's listeners of that name where it holds any, else our own.
