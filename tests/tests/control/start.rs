@@ -139,3 +139,54 @@ fn what_kill_9_leaves_behind_does_not_stand_in_the_way() {
     assert_eq!(code(&place.cli(&["status"])), 0);
     assert_eq!(agent.stop().code(), Some(0));
 }
+
+#[test]
+fn what_stands_in_the_way_of_the_control_socket_is_told_and_left_alone() {
+    let place = Place::new();
+    place.write("");
+    fs::write(place.control(), "precious").unwrap();
+    let (code, said) = ended(&mut place.spawn());
+    assert_eq!(code, 1);
+    assert!(said.contains("a file that is not a socket"), "{said}");
+    assert!(said.contains("control.sock"), "{said}");
+    assert!(!said.contains("another agent"), "{said}");
+    assert_eq!(fs::read_to_string(place.control()).unwrap(), "precious");
+}
+
+#[test]
+fn a_state_directory_full_of_nonsense_does_not_stop_the_start() {
+    let place = Place::new();
+    let state = place.path("state");
+    fs::create_dir_all(state.join("buffer")).unwrap();
+    fs::write(state.join("supervise.json"), "{\"x\":").unwrap();
+    for name in ["junk", "stdout.cursor", "00000000000000000001.log"] {
+        fs::write(state.join("buffer").join(name), [0xff; 3000]).unwrap();
+    }
+    let agent = place.start("");
+    assert_eq!(code(&place.cli(&["status"])), 0);
+    assert!(
+        agent.stderr().contains("supervise.json"),
+        "{}",
+        agent.stderr()
+    );
+    assert_eq!(agent.stop().code(), Some(0));
+}
+
+#[test]
+fn listeners_that_cannot_be_taken_over_are_told() {
+    for (announced, name, wanted) in [
+        ("LISTEN_FDS=x", "metrics", "LISTEN_FDS"),
+        ("LISTEN_FDS=1", "metrics", "descriptor 3 (metrics)"),
+    ] {
+        let place = Place::new();
+        place.write("");
+        let config = place.config();
+        let script =
+            format!("{announced} LISTEN_FDNAMES={name} LISTEN_PID=$$ exec \"$@\" 3</dev/null");
+        let wrapper = ["sh", "-c", &script, "sh"];
+        let arguments = ["run", "--config", config.to_str().unwrap()];
+        let (code, said) = ended(&mut place.spawn_with(&wrapper, &arguments, &[]));
+        assert_eq!(code, 1);
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
