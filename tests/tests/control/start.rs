@@ -3,6 +3,7 @@
 use crate::place::{code, text};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 use tests::agent::{Agent, Place, binary};
 use tests::program::command;
@@ -188,5 +189,19 @@ fn listeners_that_cannot_be_taken_over_are_told() {
         let (code, said) = ended(&mut place.spawn_with(&wrapper, &arguments, &[]));
         assert_eq!(code, 1);
         assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
+
+#[test]
+fn the_sockets_are_for_the_group_and_the_state_for_nobody_else() {
+    let place = Place::new();
+    let _agent = place.start("");
+    for (name, wanted) in [
+        ("control.sock", 0o660),
+        ("forward.sock", 0o660),
+        ("state", 0o700),
+    ] {
+        let mode = fs::metadata(place.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, wanted, "{name}: {:o}", mode & 0o777);
     }
 }
