@@ -9,6 +9,7 @@
 //! Stop: STOPPING, inputs and listeners close, the buffer is sealed, outputs
 //! drain until the deadline; containers are Docker's and outlive us.
 
+mod claim;
 mod identity;
 mod reload;
 mod rooms;
