@@ -144,9 +144,7 @@ async fn serve(mut rooms: Rooms, signals: &mut Signals, notify: &Notify) -> anyh
 fn turn(rooms: &Rooms, notify: &Notify, said: &mut String) {
     let silent = rooms.pulse.silent();
     if silent.is_empty() {
-        if notify.watchdog_interval().is_some() {
-            notify.watchdog();
-        }
+        notify.watchdog();
     } else {
         error!(
             loops = silent.join(", "),

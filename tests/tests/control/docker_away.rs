@@ -74,7 +74,7 @@ fn with_docker_hung_all_else_goes_on_and_a_stop_is_short() {
     let mut place = Place::new();
     place.docker_socket = place.path("hung.sock");
     let kept = hung_docker(&place.docker_socket);
-    let mut agent = place.start(WEB);
+    let agent = place.start(WEB);
     wait::until("Docker was asked", || {
         (!kept.lock().unwrap().is_empty()).then_some(())
     });
@@ -94,10 +94,8 @@ fn with_docker_hung_all_else_goes_on_and_a_stop_is_short() {
         asked.elapsed()
     );
     goes_on(&place, 3);
-    let beats = agent
-        .said()
-        .iter()
-        .filter(|said| said.starts_with("STATUS="));
+    let said = agent.said();
+    let beats = said.iter().filter(|said| said.starts_with("STATUS="));
     assert!(beats.count() > 0);
     let asked = Instant::now();
     assert_eq!(agent.stop().code(), Some(0));

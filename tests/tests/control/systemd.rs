@@ -23,20 +23,22 @@ fn notifications_come_in_the_order_of_a_life() {
     agent.signal(Signal::HUP);
     agent.wait_said("RELOADING=1");
     wait::until("READY is said again", || {
-        let ready = agent.said().iter().filter(|said| *said == "READY=1");
+        let said = agent.said();
+        let ready = said.iter().filter(|said| *said == "READY=1");
         (ready.count() == 2).then_some(())
     });
     // Fed three times a period: every 500 ms.
     let feeds = |said: &[String]| said.iter().filter(|said| *said == "WATCHDOG=1").count();
-    let before = feeds(agent.said());
+    let before = feeds(&agent.said());
     std::thread::sleep(Duration::from_secs(3));
-    let fed = feeds(agent.said()) - before;
+    let fed = feeds(&agent.said()) - before;
     assert!((4..=8).contains(&fed), "fed {fed} times in 3 s");
     agent.signal(Signal::TERM);
     assert!(agent.wait_end(Duration::from_secs(10)).success());
 
     let mut order: Vec<&str> = Vec::new();
-    for said in agent.said() {
+    let all = agent.said();
+    for said in &all {
         let (name, _) = said.split_once('=').unwrap();
         if name != "STATUS" && name != "WATCHDOG" {
             order.push(name);
@@ -49,10 +51,11 @@ fn notifications_come_in_the_order_of_a_life() {
 #[test]
 fn without_a_watchdog_none_is_fed_and_the_status_names_what_is_wrong() {
     let place = Place::new();
-    let mut agent = place.start(WEB);
+    let agent = place.start(WEB);
     wait::until("the status text names the container", || {
         let degraded = |said: &&String| said.starts_with("STATUS=degraded: 0 of 1 containers well");
-        let said = agent.said().iter().find(degraded)?;
+        let all = agent.said();
+        let said = all.iter().find(degraded)?;
         said.contains("container web").then_some(())
     });
     assert!(!agent.said().iter().any(|said| said.starts_with("WATCHDOG")));
