@@ -38,7 +38,7 @@ fn names(daemon: &Daemon) -> Vec<String> {
     names
 }
 
-fn restarts(agent: &Agent, name: &str) -> u64 {
+fn restarts(agent: &Agent<'_>, name: &str) -> u64 {
     agent.container(name)["restarts"].as_u64().unwrap()
 }
 
@@ -94,7 +94,7 @@ fn dependencies_are_waited_for_again_after_docker_took_all_containers_down() {
     for name in ["aa", "bb", "cc"] {
         agent.wait_well(name);
     }
-    let pids = |agent: &Agent| -> Vec<Value> {
+    let pids = |agent: &Agent<'_>| -> Vec<Value> {
         ["aa", "bb", "cc"]
             .map(|name| agent.container(name)["pid"].clone())
             .into()

@@ -242,7 +242,9 @@ pub async fn remove(docker: Docker, name: String) -> Result<(), Error> {
 /// whether there is one.
 pub async fn tidy(docker: Docker, name: String, held: String) -> Result<bool, Error> {
     let mut others = docker.list(&ours_named(&name)).await?;
-    others.retain(|one| one.id != held);
+    let held_runs = others.iter().any(|one| one.id == held && one.running);
+    // One that runs while ours does not is the next look's to judge.
+    others.retain(|one| one.id != held && (held_runs || !one.running));
     others.sort_by_key(|one| std::cmp::Reverse(one.created));
     let prev = format!("{name}.prev");
     let mut kept: Option<&Summary> = None;

@@ -210,10 +210,13 @@ impl Task {
                     (Some(at), Some(started)) => at < started,
                     _ => false,
                 };
-                if !stale {
-                    let class = self.classify(code, false);
-                    self.exited(code, class, event.at);
+                if stale {
+                    // Or the clock has been set back: a look tells which.
+                    self.look_at = Some(Instant::now());
+                    return;
                 }
+                let class = self.classify(code, false);
+                self.exited(code, class, event.at);
             }
             events::What::Destroyed => {
                 self.held = None;

@@ -118,7 +118,7 @@ enum Heard {
     Stop,
     Command(Command),
     Notice(Notice),
-    Report(Report),
+    Report(Box<Report>),
     Saved(Result<Result<(), memory::SaveError>, tokio::task::JoinError>),
     Ended(Result<(), tokio::task::JoinError>),
     Beat,
@@ -144,7 +144,7 @@ impl Supervisor {
                 () = stop.cancelled() => Heard::Stop,
                 Some(command) = self.inbox.recv() => Heard::Command(command),
                 Some(notice) = noticed.recv() => Heard::Notice(notice),
-                Some(report) = self.told.recv() => Heard::Report(report),
+                Some(report) = self.told.recv() => Heard::Report(Box::new(report)),
                 Some(saved) = self.saving.join_next() => Heard::Saved(saved),
                 Some(ended) = self.tasks.join_next() => Heard::Ended(ended),
                 _ = beats.tick() => Heard::Beat,
@@ -153,7 +153,7 @@ impl Supervisor {
                 Heard::Stop => break,
                 Heard::Command(command) => self.obey(command),
                 Heard::Notice(notice) => self.noticed(notice),
-                Heard::Report(report) => self.reported(report),
+                Heard::Report(report) => self.reported(*report),
                 Heard::Saved(saved) => self.saved(saved),
                 Heard::Ended(Err(error)) => {
                     tracing::error!(%error, "a container's task ended unasked");
