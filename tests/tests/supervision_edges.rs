@@ -183,3 +183,30 @@ fn another_agent_leaves_alone_what_it_has_never_managed() {
     });
     assert_eq!(agent.container("app")["pid"], before["pid"]);
 }
+
+#[test]
+fn docker_killed_in_the_middle_of_launches_leaves_none_lost_and_none_doubled() {
+    let _turn = turn();
+    let mut daemon = Daemon::start(&["app"]);
+    let place = place_on(&daemon);
+    let all = ["one", "three", "two"];
+    let config = all.map(|name| app(name, "")).concat();
+    let agent = place.start(&config);
+    for pause in [40, 120, 250] {
+        for name in all {
+            agent.wait_well(name);
+        }
+        for name in all {
+            assert_eq!(place.cli(&["restart", name]).status.code(), Some(0));
+        }
+        std::thread::sleep(Duration::from_millis(pause));
+        daemon.crash_and_restart();
+        wait::until("each runs once and at most one dead of it is kept", || {
+            let running = daemon.docker(&["ps", "--format", "{{.Names}}"]);
+            let mut running: Vec<&str> = running.lines().collect();
+            running.sort_unstable();
+            let is_tidy = names(&daemon).len() <= 2 * all.len();
+            (running == all && is_tidy).then_some(())
+        });
+    }
+}
