@@ -1,0 +1,224 @@
+//! Docker's own fluentd driver as the source: what containers printed arrives once, whole, enriched.
+
+use crate::place::{arrived, assert_enriched, forward_to, sample, value};
+use std::time::Duration;
+use tests::agent::{Place, free_port};
+use tests::daemon::Daemon;
+use tests::receiver::Receiver;
+use tests::{http, wait};
+
+/// Runs `script` in a container whose output goes to the agent under `tag`, with the driver options
+/// that docs/logs.md recommends. The container sees this machine's programs, read-only.
+fn run(daemon: &Daemon, place: &Place, tag: &str, script: &str) -> String {
+    let address = format!(
+        "fluentd-address=unix://{}",
+        place.forward_socket().display()
+    );
+    let mut arguments = vec!["run", "-d", "--name", tag, "--network", "none"];
+    for directory in [
+        "/usr:/usr:ro",
+        "/bin:/bin:ro",
+        "/lib:/lib:ro",
+        "/lib64:/lib64:ro",
+    ] {
+        arguments.extend(["-v", directory]);
+    }
+    arguments.extend(["--log-driver", "fluentd", "--log-opt", &address]);
+    let tag_option = format!("tag={tag}");
+    for option in [
+        "fluentd-request-ack=true",
+        "fluentd-sub-second-precision=true",
+        &tag_option,
+    ] {
+        arguments.extend(["--log-opt", option]);
+    }
+    arguments.extend(["--entrypoint", "/bin/sh", "agent-test/app:1", "-c", script]);
+    daemon.docker(&arguments)
+}
+
+#[test]
+fn what_a_container_printed_arrives_once_parsed_and_enriched() {
+    let daemon = Daemon::start(&["app"]);
+    let aggregator = Receiver::start();
+    let place = Place::new();
+    let agent = place.start(&forward_to(aggregator.address));
+    let id = run(
+        &daemon,
+        &place,
+        "printed",
+        r#"echo '{"level":"warn","id":7,"took":1.5,"nested":{"a":[1,null]},"ip_address":"spoofed"}'
+           echo 'plain text, "quoted"' >&2
+           echo '{"cut":'
+           echo '[1,2]'"#,
+    );
+    let records = arrived("printed", 4, || aggregator.records());
+    wait::holds_for(Duration::from_secs(1), "nothing arrives twice", || {
+        aggregator.records().len() == 4
+    });
+    for record in &records {
+        assert_enriched(record);
+        assert_eq!(record.text("container_id"), Some(id.as_str()));
+        assert_eq!(record.text("container_name"), Some("/printed"));
+    }
+    let parsed = records
+        .iter()
+        .find(|record| record.id() == Some(7))
+        .unwrap();
+    assert_eq!(parsed.text("level"), Some("warn"));
+    assert_eq!(value(parsed, "took").unwrap().as_f64(), Some(1.5));
+    assert_eq!(parsed.text("source"), Some("stdout"));
+    assert!(value(parsed, "nested").unwrap().is_map());
+    assert!(
+        value(parsed, "log").is_none(),
+        "the parsed line is not kept"
+    );
+    let log = |text: &str| {
+        records
+            .iter()
+            .find(|record| record.text("log") == Some(text))
+    };
+    let plain = log("plain text, \"quoted\"").expect("the plain line");
+    assert_eq!(plain.text("source"), Some("stderr"));
+    assert!(
+        log("{\"cut\":").is_some() && log("[1,2]").is_some(),
+        "{records:?}"
+    );
+    assert_eq!(sample(&place, "agent_log_unparsed_total"), 3.0);
+    // Docker's own time with its nanoseconds, as EventTime.
+    assert!(
+        matches!(parsed.time, rmpv::Value::Ext(0, _)),
+        "{}",
+        parsed.time
+    );
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn lines_that_docker_cuts_arrive_joined() {
+    let daemon = Daemon::start(&["app"]);
+    let aggregator = Receiver::start();
+    let place = Place::new();
+    let agent = place.start(&forward_to(aggregator.address));
+    run(
+        &daemon,
+        &place,
+        "long",
+        r#"fill() { head -c "$1" /dev/zero | tr '\0' x; }
+           fill 40000; echo
+           printf '{"id":5,"text":"'; fill 50000; printf '"}\n'
+           fill 16384; echo
+           printf 'no newline at the end'"#,
+    );
+    let records = arrived("long", 4, || aggregator.records());
+    for record in &records {
+        assert_enriched(record);
+        assert_eq!(record.text("container_name"), Some("/long"));
+        assert!(value(record, "partial_message").is_none(), "{record:?}");
+    }
+    let of_length = |n: usize| {
+        records
+            .iter()
+            .find(|r| r.text("log").is_some_and(|log| log.len() == n))
+    };
+    let long = of_length(40_000).expect("the long line");
+    assert!(long.text("log").unwrap().bytes().all(|byte| byte == b'x'));
+    assert!(value(long, "partial_incomplete").is_none() && value(long, "partial_id").is_none());
+    assert!(of_length(16_384).is_some(), "a line of exactly one part");
+    let parsed = records
+        .iter()
+        .find(|record| record.id() == Some(5))
+        .expect("the long JSON line");
+    assert_eq!(parsed.text("text").map(str::len), Some(50_000));
+    let last = records
+        .iter()
+        .find(|r| r.text("log") == Some("no newline at the end"));
+    let last = last.expect("the line without its newline");
+    assert_eq!(last.text("partial_incomplete"), Some("closed"));
+    assert_eq!(
+        sample(
+            &place,
+            "agent_log_partial_incomplete_total{reason=\"closed\"}"
+        ),
+        1.0
+    );
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn a_supervised_container_logs_to_its_agent() {
+    let daemon = Daemon::start(&["app"]);
+    let aggregator = Receiver::start();
+    let mut place = Place::new();
+    place.docker_socket = daemon.socket();
+    let app = free_port();
+    let rest = forward_to(aggregator.address);
+    let agent = place.start(&format!(
+        "{rest}\n[containers.talker]\nimage = \"agent-test/app:1\"\ncommand = [\"{}\"]\n\
+         network_mode = \"host\"\npull_policy = \"never\"\nlogging = {{ tag = \"campaigns\" }}\n\
+         [containers.talker.probes]\nreadiness = {{ http = \":{}/heartbeat\", period = \"1s\" }}\n",
+        app.port(),
+        app.port(),
+    ));
+    agent.wait_well("talker");
+    http::get(app, "/log?n=50&from=100", &[]).unwrap();
+    let ids = wait::until("its lines arrive", || {
+        Some(aggregator.ids()).filter(|ids| ids.len() >= 50)
+    });
+    assert_eq!(ids, (100..150).map(|id| (id, 1)).collect());
+    let records = aggregator.records();
+    let mine = records
+        .iter()
+        .find(|record| record.id() == Some(100))
+        .unwrap();
+    assert_eq!(mine.tag, "campaigns");
+    assert_eq!(mine.text("container_name"), Some("/talker"));
+    assert_enriched(mine);
+    let address = daemon.inspect(
+        "talker",
+        "index .HostConfig.LogConfig.Config \"fluentd-address\"",
+    );
+    assert_eq!(
+        address,
+        format!("unix://{}", place.forward_socket().display())
+    );
+    drop(agent);
+}
+
+#[test]
+fn a_container_that_prints_through_a_kill_9_of_the_agent_loses_no_line() {
+    const LINES: usize = 1500;
+    let daemon = Daemon::start(&["app"]);
+    let aggregator = Receiver::start();
+    let place = Place::new();
+    let agent = place.start(&forward_to(aggregator.address));
+    let script = format!(
+        "i=0; while [ $i -lt {LINES} ]; do echo \"{{\\\"id\\\":$i}}\"; i=$((i+1)); \
+         [ $((i % 20)) = 0 ] && sleep 0.05; done; exit 0"
+    );
+    run(&daemon, &place, "stream", &script);
+    let reached = |n: usize| {
+        wait::until("records arrive", || {
+            (aggregator.ids().len() >= n).then_some(())
+        })
+    };
+    reached(200);
+    agent.kill();
+    // Long enough for a line to meet the closed socket.
+    std::thread::sleep(Duration::from_secs(1));
+    let agent = place.start(&forward_to(aggregator.address));
+    reached(600);
+    agent.kill();
+    let agent = place.start(&forward_to(aggregator.address));
+    reached(LINES);
+    let ids = aggregator.ids();
+    let duplicates: usize = ids.values().map(|n| n - 1).sum();
+    eprintln!(
+        "{LINES} lines through two kills: {} arrived, {duplicates} again",
+        ids.len()
+    );
+    assert_eq!(
+        ids.keys().copied().collect::<Vec<_>>(),
+        (0..LINES as u64).collect::<Vec<_>>()
+    );
+    assert!(agent.stop().success());
+}
