@@ -8,11 +8,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 use tests::agent::{Place, free_port};
 use tests::forward::{Client, Mode, frame, numbered};
 use tests::receiver::Receiver;
-use tests::wait;
+use tests::{http, wait};
 
 fn send<S: Read + Write>(client: &mut Client<S>, ids: std::ops::Range<u64>) {
     for id in ids.clone().step_by(100) {
@@ -72,6 +73,50 @@ fn while_the_aggregator_is_down_records_wait_and_status_says_so() {
     let aggregator = Receiver::start_at(address);
     let again = all_arrive(&aggregator, 3000);
     assert!((3000..6000).all(|id| again.contains_key(&id)));
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn a_full_buffer_holds_senders_back_until_there_is_room() {
+    let address = free_port();
+    let place = Place::new();
+    let full = "chunk_size = \"64KiB\"\nmax_chunks = 2\nflush_interval";
+    let config = forward_to(address).replace("flush_interval", full);
+    let agent = place.start(&config);
+    let (tell, acked) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let tell = tell;
+            let mut client = Client::unix(&place.forward_socket());
+            for first in (0..5000).step_by(100) {
+                send(&mut client, first..first + 100);
+                tell.send(first + 100).unwrap();
+            }
+        });
+        let heartbeat = || http::get(place.heartbeat, "/heartbeat", &[]).unwrap();
+        let reply = wait::until("the heartbeat fails", || {
+            Some(heartbeat()).filter(|reply| reply.status == 503)
+        });
+        assert!(
+            reply.text().contains("accepts no records"),
+            "{}",
+            reply.text()
+        );
+        let logs = agent.status()["logs"].clone();
+        assert_eq!(logs["accepting"], false);
+        assert!(logs["buffered_bytes"].as_u64() <= Some(128 << 10), "{logs}");
+        let before = acked.try_iter().last().unwrap();
+        assert!(before < 5000, "the sender waits");
+
+        let aggregator = Receiver::start_at(address);
+        let ids = all_arrive(&aggregator, 5000);
+        assert!(ids.values().all(|&n| n == 1), "some arrived twice");
+        wait::until("the heartbeat is well", || {
+            (heartbeat().status == 200).then_some(())
+        });
+        assert_eq!(acked.iter().last(), Some(5000));
+    });
+    assert_eq!(agent.status()["logs"]["dropped"], 0);
     assert!(agent.stop().success());
 }
 

@@ -4,7 +4,7 @@ use crate::place::{assert_enriched, bad_frames, forward_to, rss, said, sample};
 use rmpv::Value;
 use std::io::{Read, Write};
 use std::time::Duration;
-use tests::agent::Place;
+use tests::agent::{Place, free_port};
 use tests::forward::{Client, MODES, Mode, frame, numbered};
 use tests::receiver::Receiver;
 use tests::wait;
@@ -180,4 +180,37 @@ fn senders_of_large_frames_share_bounded_memory() {
         assert!(most < 160 << 10, "resident memory grew by {most} KiB");
         agent.kill();
     });
+}
+
+#[test]
+fn each_input_has_its_own_limits() {
+    let aggregator = Receiver::start();
+    let place = Place::new();
+    let narrow = free_port();
+    let rest = forward_to(aggregator.address);
+    let agent = place.start(&format!(
+        "{rest}[logs.inputs.narrow]\nlisten = \"{narrow}\"\nmax_frame = \"4KiB\"\n\
+         frame_timeout = \"1s\"\n"
+    ));
+    let records: Vec<Value> = (0..1000).map(numbered).collect();
+    let large = frame(Mode::Packed, "raw", &records, Some("large"));
+    let mut client = Client::tcp(place.forward);
+    client.send(&large).unwrap();
+    assert_eq!(client.ack().as_deref(), Some("large"));
+
+    let mut client = Client::tcp(narrow);
+    client.send(&large[..1024]).unwrap();
+    assert!(client.is_closed(), "the claim is over this input's limit");
+    let mut client = Client::tcp(narrow);
+    client.send(&large[..2]).unwrap();
+    assert!(client.is_closed(), "silent inside a frame");
+    wait::until("both are counted", || {
+        (bad_frames(&place, "too_large") == 1.0 && bad_frames(&place, "timeout") == 1.0)
+            .then_some(())
+    });
+    let warnings = said(&agent, "closed a log connection");
+    assert!(
+        warnings.iter().all(|line| line.contains("narrow")),
+        "{warnings:?}"
+    );
 }
