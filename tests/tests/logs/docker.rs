@@ -10,6 +10,10 @@ use tests::{http, wait};
 /// Runs `script` in a container whose output goes to the agent under `tag`, with the driver options
 /// that docs/logs.md recommends. The container sees this machine's programs, read-only.
 fn run(daemon: &Daemon, place: &Place, tag: &str, script: &str) -> String {
+    run_with(daemon, place, tag, script, &[])
+}
+
+fn run_with(daemon: &Daemon, place: &Place, tag: &str, script: &str, more: &[&str]) -> String {
     let address = format!(
         "fluentd-address=unix://{}",
         place.forward_socket().display()
@@ -32,6 +36,7 @@ fn run(daemon: &Daemon, place: &Place, tag: &str, script: &str) -> String {
     ] {
         arguments.extend(["--log-opt", option]);
     }
+    arguments.extend(more);
     arguments.extend(["--entrypoint", "/bin/sh", "agent-test/app:1", "-c", script]);
     daemon.docker(&arguments)
 }
@@ -220,5 +225,45 @@ fn a_container_that_prints_through_a_kill_9_of_the_agent_loses_no_line() {
         ids.keys().copied().collect::<Vec<_>>(),
         (0..LINES as u64).collect::<Vec<_>>()
     );
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn a_line_cut_in_two_by_a_kill_9_arrives_marked() {
+    let daemon = Daemon::start(&["app"]);
+    let aggregator = Receiver::start();
+    let place = Place::new();
+    let agent = place.start(&forward_to(aggregator.address));
+    // 40,000 bytes in three parts: the first two before, the last after the kill.
+    let script = "fill() { head -c \"$1\" /dev/zero | tr '\\0' x; }
+                  fill 33000; while [ ! -e /go/on ]; do sleep 0.1; done; fill 7000; echo
+                  echo behind; sleep 600";
+    let go = place.path("go");
+    std::fs::create_dir(&go).unwrap();
+    run_with(
+        &daemon,
+        &place,
+        "cut",
+        script,
+        &["-v", &format!("{}:/go:ro", go.display())],
+    );
+    wait::until("two parts were taken in", || {
+        (sample(&place, "agent_log_received_bytes_total") > 32_768.0).then_some(())
+    });
+    agent.kill();
+    let agent = place.start(&forward_to(aggregator.address));
+    std::fs::write(go.join("on"), "").unwrap();
+    let records = arrived("cut", 1, || aggregator.records());
+    assert_eq!(records[0].text("log"), Some("behind"));
+    // The container's end ends the connection, and with it the wait for parts.
+    daemon.docker(&["kill", "cut"]);
+    let records = arrived("cut", 2, || aggregator.records());
+    let rest = records[1].text("log").unwrap().len();
+    assert_eq!(
+        rest,
+        40_000 - 2 * 16_384,
+        "the parts before the kill are lost, the one after is not"
+    );
+    assert_eq!(records[1].text("partial_incomplete"), Some("closed"));
     assert!(agent.stop().success());
 }

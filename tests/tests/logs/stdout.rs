@@ -44,6 +44,22 @@ fn without_an_output_records_are_json_lines_on_stdout() {
     assert!(agent.stop().success());
 }
 
+#[test]
+fn a_stdout_that_is_closed_from_the_start_stops_nothing() {
+    let place = Place::new();
+    place.write("");
+    let config = place.config();
+    let mut agent = place.spawn_with(
+        &["sh", "-c", "exec \"$@\" >&-", "sh"],
+        &["run", "--config", &config.to_string_lossy()],
+        &[],
+    );
+    agent.wait_ready();
+    send(&place, 0, 200);
+    assert_alive(&place, &agent);
+    assert!(agent.stop().success());
+}
+
 /// An agent whose stdout is the pipe at `out`, which somebody holds open.
 fn start_into_pipe(place: &Place) -> (Agent<'_>, File) {
     let out = place.path("out");
