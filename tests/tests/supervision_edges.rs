@@ -210,3 +210,27 @@ fn docker_killed_in_the_middle_of_launches_leaves_none_lost_and_none_doubled() {
         });
     }
 }
+
+#[test]
+fn restarts_ordered_while_one_is_under_way_do_not_stop_what_it_starts() {
+    let _turn = turn();
+    let daemon = Daemon::start(&["app"]);
+    let place = place_on(&daemon);
+    // Deaf to its stop signal, so that the orders fall into the stop.
+    let slow = "stop_signal = \"SIGUSR1\"\nstop_grace_period = \"2s\"";
+    let agent = place.start(&app("app", "").replace("stop_grace_period = \"5s\"", slow));
+    agent.wait_well("app");
+    let before = daemon.inspect("app", ".Id");
+    for _ in 0..3 {
+        assert_eq!(place.cli(&["restart", "app"]).status.code(), Some(0));
+    }
+    let after = wait::until("app has been restarted", || {
+        let now = agent.container("app");
+        (now["well"] == true && now["id"] != before.as_str()).then(|| now["id"].clone())
+    });
+    wait::holds_for(Duration::from_secs(4), "the new one is left alone", || {
+        agent.container("app")["id"] == after
+    });
+    let prev = daemon.inspect("app.prev", ".Id");
+    assert_eq!(prev, before, "there was one between");
+}

@@ -405,6 +405,8 @@ impl Task {
             }
             Action::Launch => {
                 self.tried = Some(self.now.hash.clone());
+                // A start from here on is as fresh as any order so far asked for.
+                self.turned = self.now.turn;
                 let address = self.ground.log_address.as_deref();
                 match body::body(&container, &self.now.hash, address) {
                     Ok(body) => {
