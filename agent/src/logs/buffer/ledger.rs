@@ -283,11 +283,11 @@ impl Ledger {
         self.lock().segments.contains_key(&n)
     }
 
-    pub fn count_dropped(&self, output: &str, n_records: u64) {
+    pub fn count_dropped(&self, output: &str, reason: &str, n_records: u64) {
         self.lock().dropped += n_records;
         self.telemetry
             .dropped
-            .with_label_values(&[output, "buffer_full"])
+            .with_label_values(&[output, reason])
             .inc_by(n_records);
     }
 
