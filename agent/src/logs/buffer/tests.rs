@@ -124,6 +124,31 @@ fn acknowledged_records_survive_a_crash_and_keep_their_order() {
     run.crash();
 }
 
+/// What a crash between the creation of a segment and its first write leaves,
+/// as on a full disk.
+#[test]
+fn numbers_go_on_behind_a_segment_that_a_crash_left_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let run = Run::start(&settings, &["out"]);
+    for n in 0..3 {
+        run.append(&format!("{n}"));
+    }
+    run.crash();
+    for n in [2, 3] {
+        fs::write(segment::path(dir.path(), n), b"").unwrap();
+    }
+    let mut run = Run::start(&settings, &["out"]);
+    run.append("3");
+    run.finish();
+    let mut reader = run.reader("out", Follow::Sealed);
+    let mut numbers = Vec::new();
+    while let Some(block) = reader.read(1 << 20).unwrap() {
+        numbers.extend(block.pieces.iter().map(|piece| piece.first_record));
+    }
+    assert_eq!(numbers, [0, 1, 2, 3]);
+}
+
 #[test]
 fn a_tail_torn_at_any_byte_costs_only_the_torn_frame() {
     let dir = tempfile::tempdir().unwrap();
