@@ -284,6 +284,22 @@ fn a_segment_goes_only_after_every_checkpoint_behind_it_is_durable() {
     run.crash();
 }
 
+/// An idle reader keeps the file open; on a full disk that space is needed.
+#[test]
+fn a_segment_that_goes_gives_its_space_back_though_it_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = Run::start(&settings(dir.path()), &["out"]);
+    run.append("a");
+    let file = fs::File::open(&segments(&dir)[0]).unwrap();
+    run.finish();
+    let mut reader = run.reader("out", Follow::Sealed);
+    let end = reader.read(1 << 20).unwrap().unwrap().end;
+    assert_ne!(file.metadata().unwrap().len(), 0);
+    reader.commit(end, true).unwrap();
+    assert!(segments(&dir).is_empty());
+    assert_eq!(file.metadata().unwrap().len(), 0);
+}
+
 #[test]
 fn a_full_buffer_blocks_until_outputs_free_space() {
     let dir = tempfile::tempdir().unwrap();

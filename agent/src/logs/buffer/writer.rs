@@ -216,8 +216,13 @@ impl Writer {
             if self.ledger.set_error(text, false) {
                 error!(path = %self.settings.dir.display(), error = %fault, "log buffer cannot write; senders wait");
             }
-            // No space will come back; any other error may be this file's alone.
-            if fault.kind() != io::ErrorKind::StorageFull {
+            // On a full disk the segment must end so that it can go once it is
+            // delivered; any other error may be this file's alone.
+            let holds_records = self
+                .open
+                .as_ref()
+                .is_some_and(|open| open.size > segment::HEAD);
+            if holds_records || fault.kind() != io::ErrorKind::StorageFull {
                 self.rotate();
             }
             self.pause(clock, pause, turned)?;
