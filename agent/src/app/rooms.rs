@@ -179,7 +179,7 @@ impl Rooms {
         for listener in listeners {
             let name = format!("{room} on {}", listener.address());
             let beat = self.pulse.register(name.clone(), HTTP_ALLOWANCE);
-            let server = http::serve(listener, handler.clone(), beat, self.intake.clone());
+            let server = http::serve(listener, None, handler.clone(), beat, self.intake.clone());
             self.start(&name, server);
         }
     }

@@ -19,6 +19,7 @@ mod process;
 mod registry;
 mod scraper;
 mod serve;
+pub mod web;
 
 // collectors
 mod cpu;

@@ -69,6 +69,7 @@ async fn serve(roots: Roots, collectors: &[&str]) -> (Arc<Metrics>, SocketAddr, 
     let mut tasks = JoinSet::new();
     tasks.spawn(http::serve(
         Listener::Tcp(listener),
+        None,
         metrics.clone(),
         beat,
         CancellationToken::new(),
