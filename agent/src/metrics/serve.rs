@@ -1,12 +1,12 @@
 //! The HTTP side: `/` and `/metrics`, what a request asks for, and the limits.
 //!
-//! At most [`WAITING`] scrapes are served or wait, more are refused with 503,
+//! At most `max_requests` scrapes are served or wait, more are refused with 503,
 //! as node_exporter does. A scrape ends by its deadline: what Prometheus says
 //! in `X-Prometheus-Scrape-Timeout-Seconds`, less a margin to send the page.
 
 use crate::http::{Handler, Reply, ReplyFuture, Request, reply};
 use crate::metrics::collector::Selection;
-use crate::metrics::scraper::{Body, Job, WAITING};
+use crate::metrics::scraper::{Body, Job};
 use crate::metrics::{COLLECTORS, Metrics, Shared, gzip};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -27,17 +27,31 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// much longer.
 const GRACE: Duration = Duration::from_millis(250);
 
-const LANDING: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
-<title>Node metrics</title></head>\n<body>\n<h1>Node metrics</h1>\n\
-<p>This host's metrics under node_exporter's names, and the agent's own: \
-<a href=\"/metrics\">Metrics</a></p>\n</body>\n</html>\n";
+/// The page at `/`, with a link to `path`.
+fn landing(path: &str) -> String {
+    let path = path
+        .replace('&', "&amp;")
+        .replace('"', "&quot;")
+        .replace('<', "&lt;");
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
+         <title>Node metrics</title></head>\n<body>\n<h1>Node metrics</h1>\n\
+         <p>This host's metrics under node_exporter's names, and the agent's own: \
+         <a href=\"{path}\">Metrics</a></p>\n</body>\n</html>\n"
+    )
+}
 
-/// `/` landing page, `/metrics` the page.
+/// The page where the configuration says, else at `/` a link to it.
 impl Handler for Metrics {
     fn handle(&self, request: Request) -> ReplyFuture {
         let answer = match request.uri().path() {
-            "/" => Answer::Now(reply(200, "text/html; charset=utf-8", LANDING)),
-            "/metrics" => self.begin(request.uri().query(), request.headers()),
+            path if path == self.telemetry_path => {
+                self.begin(request.uri().query(), request.headers())
+            }
+            "/" => {
+                let landing = landing(&self.telemetry_path);
+                Answer::Now(reply(200, "text/html; charset=utf-8", landing))
+            }
             _ => Answer::Now(reply(404, TEXT_TYPE, "404 page not found\n")),
         };
         Box::pin(async move {
@@ -75,7 +89,7 @@ impl Metrics {
             gzip: accepted,
             reply: answer,
         };
-        if let (Some(place), Some(jobs)) = (Place::take(&self.shared), &self.jobs)
+        if let (Some(place), Some(jobs)) = (Place::take(&self.shared, self.places), &self.jobs)
             && jobs.try_send(job).is_ok()
         {
             return Answer::Later(Scrape {
@@ -85,7 +99,10 @@ impl Metrics {
             });
         }
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        let text = format!("Limit of concurrent requests reached ({WAITING}), try again later.\n");
+        let text = format!(
+            "Limit of concurrent requests reached ({}), try again later.\n",
+            self.places
+        );
         Answer::Now(reply(503, TEXT_TYPE, text))
     }
 }
@@ -123,23 +140,23 @@ impl Scrape {
     }
 }
 
-/// One of the [`WAITING`] places, given back when dropped.
+/// One of the places, given back when dropped.
 struct Place {
     shared: Arc<Shared>,
 }
 
 impl Place {
-    fn take(shared: &Arc<Shared>) -> Option<Place> {
-        take(&shared.in_flight).then(|| Place {
+    fn take(shared: &Arc<Shared>, places: usize) -> Option<Place> {
+        take(&shared.in_flight, places).then(|| Place {
             shared: shared.clone(),
         })
     }
 }
 
-fn take(in_flight: &AtomicU64) -> bool {
+fn take(in_flight: &AtomicU64, places: usize) -> bool {
     in_flight
         .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
-            (taken < WAITING as u64).then_some(taken + 1)
+            (taken < places as u64).then_some(taken + 1)
         })
         .is_ok()
 }

@@ -4,7 +4,7 @@ use super::{expect, host, parse_text};
 use crate::host::roots::Roots;
 use crate::http;
 use crate::listener::Listener;
-use crate::metrics::{COLLECTORS, Metrics, Settings};
+use crate::metrics::{COLLECTORS, Metrics, Options, Settings};
 use crate::pulse::Pulse;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -58,6 +58,7 @@ async fn serve(roots: Roots, collectors: &[&str]) -> (Arc<Metrics>, SocketAddr, 
         listen: Vec::new(),
         collectors: collectors.iter().map(|name| (*name).into()).collect(),
         roots,
+        options: Options::default(),
     };
     let registry = prometheus::Registry::new();
     let own = prometheus::IntGauge::new("agent_test", "Own family.").unwrap();

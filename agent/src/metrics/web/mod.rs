@@ -149,7 +149,10 @@ impl Web {
         });
         let path = self.path.display();
         match outcome {
-            Ok(_) if is_same && known.current.is_some() => {}
+            // Looked at again because the change is so young; nothing to tell twice.
+            Ok(current) if is_same && known.current.is_some() => {
+                known.current = Some(Arc::new(current));
+            }
             Ok(current) => {
                 for note in notes {
                     warn!(%path, note, "the web configuration asks for what there is not");
