@@ -478,13 +478,17 @@ impl Supervisor {
         let containers = names
             .into_iter()
             .filter_map(|name| self.members.get(name))
-            .map(|member| match &member.report {
-                Some(report) => ContainerStatus {
+            .map(|member| {
+                let told = match &member.report {
+                    Some(report) => report.status.clone(),
+                    None => unknown(&member.container),
+                };
+                ContainerStatus {
                     image: member.container.spec.image.clone(),
-                    essential: member.container.essential,
-                    ..report.status.clone()
-                },
-                None => unknown(&member.container),
+                    // What has left the config makes no host unfit while it goes.
+                    essential: member.container.essential && member.goal != Goal::Remove,
+                    ..told
+                }
             })
             .collect();
         self.status.send_replace(Arc::new(Status {
