@@ -27,6 +27,77 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// much longer.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// Collectors that node_exporter 1.12 has on by default, where it is not said
+/// otherwise: one that we lack can still be named in `collect[]`.
+const ON_THERE: &[&str] = &[
+    "arp",
+    "bcache",
+    "bcachefs",
+    "bonding",
+    "btrfs",
+    "conntrack",
+    "cpufreq",
+    "dmi",
+    "dmmultipath",
+    "edac",
+    "fibrechannel",
+    "hwmon",
+    "infiniband",
+    "ipvs",
+    "kernel_hung",
+    "mdadm",
+    "netclass",
+    "nfs",
+    "nfsd",
+    "nvme",
+    "os",
+    "powersupplyclass",
+    "rapl",
+    "schedstat",
+    "selinux",
+    "softnet",
+    "tapestats",
+    "textfile",
+    "thermal_zone",
+    "timex",
+    "udp_queues",
+    "watchdog",
+    "xfs",
+    "zfs",
+];
+/// Those that it has off by default.
+const OFF_THERE: &[&str] = &[
+    "buddyinfo",
+    "cgroups",
+    "cpu_vulnerabilities",
+    "drbd",
+    "drm",
+    "ethtool",
+    "interrupts",
+    "ksmd",
+    "lnstat",
+    "logind",
+    "meminfo_numa",
+    "mountstats",
+    "network_route",
+    "ntp",
+    "pcidevice",
+    "perf",
+    "processes",
+    "qdisc",
+    "runit",
+    "slabinfo",
+    "softirqs",
+    "supervisord",
+    "swap",
+    "sysctl",
+    "systemd",
+    "tcpstat",
+    "wifi",
+    "xfrm",
+    "zoneinfo",
+];
+
 /// The page at `/`, with a link to `path`.
 fn landing(path: &str) -> String {
     let path = path
@@ -198,7 +269,10 @@ fn selection(query: &str, enabled: &[&str]) -> Result<Selection, String> {
         if enabled.contains(&name) {
             continue;
         }
-        let reason = if COLLECTORS.contains(&name) {
+        if ON_THERE.contains(&name) && !COLLECTORS.contains(&name) {
+            continue; // nothing to show, as there on a host without its source
+        }
+        let reason = if COLLECTORS.contains(&name) || OFF_THERE.contains(&name) {
             "disabled"
         } else {
             "missing"
@@ -260,9 +334,15 @@ mod tests {
                 Err("Combined collect and exclude queries are not allowed."),
             ),
             (
-                "collect[]=zfs",
+                "collect[]=zsf",
                 Err("Couldn't create filtered metrics handler: \
-                     couldn't create collector: missing collector: zfs"),
+                     couldn't create collector: missing collector: zsf"),
+            ),
+            ("collect[]=zfs", Ok(Selection::Only(names(&["zfs"])))),
+            (
+                "collect[]=wifi",
+                Err("Couldn't create filtered metrics handler: \
+                     couldn't create collector: disabled collector: wifi"),
             ),
             (
                 "collect[]=uname",
