@@ -64,13 +64,16 @@ fn a_thousand_clients_at_once_get_the_page_or_are_told_to_come_back() {
                 assert!(names(page).contains("node_load1") && page.ends_with('\n'));
                 pages += 1;
             }
-            Some("503") => refused += 1,
+            Some("503") => {
+                assert!(answer.contains("Limit of concurrent requests reached (40)"));
+                refused += 1;
+            }
             _ => cut += 1,
         }
     }
-    // Idle since their connect for seconds, some may have lost their place before they asked.
-    assert_eq!(pages + refused + cut, 1000);
-    assert!(pages >= 500, "{pages} pages, {refused} refused, {cut} cut");
+    // Idle for seconds since they connected, some may have lost their place before they asked.
+    let counts = format!("{pages} pages, {refused} refused, {cut} cut");
+    assert!(pages >= 20 && pages + refused >= 900, "{counts}");
     let grown = resident(&agent).saturating_sub(before);
     assert!(grown < GROWTH, "{grown} bytes");
     heartbeat_is_prompt(&place);

@@ -270,7 +270,7 @@ fn a_broken_web_configuration_is_told_and_costs_no_other_room() {
     let place = Place::new();
     with_web(&place, "basic_auth_users: {alice: secret}\n");
     let config = place.config().display().to_string();
-    let check = place.cli(&["check", "--config", &config]);
+    let check = place.cli(&["check", &config]);
     assert_eq!(check.status.code(), Some(1));
     let told = String::from_utf8_lossy(&check.stderr).into_owned();
     assert!(

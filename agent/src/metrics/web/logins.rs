@@ -141,7 +141,7 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use hyper::header::HeaderValue;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     fn basic(name: &str, password: &str) -> HeaderValue {
         let text = STANDARD.encode(format!("{name}:{password}"));
@@ -186,19 +186,27 @@ mod tests {
     #[tokio::test]
     async fn a_login_is_slow_once_and_an_unknown_name_is_slow_each_time() {
         let users = users(&[("alice", "one", 9)]);
-        let logins = Logins::new();
-        let right = basic("alice", "one");
-        let start = Instant::now();
-        assert!(logins.admit(&users, Some(&right)).await);
-        let first = start.elapsed();
-        let start = Instant::now();
-        assert!(logins.admit(&users, Some(&right)).await);
-        let second = start.elapsed();
+        let (right, unknown) = (basic("alice", "one"), basic("carol", "one"));
+        // The fastest of a few: a busy machine makes some slower, none faster.
+        let fastest = |times: [Duration; 5]| times.into_iter().min().unwrap();
+        let mut first = [Duration::MAX; 5];
+        let mut second = first;
+        let mut stranger = first;
+        for n in 0..first.len() {
+            let logins = Logins::new();
+            let start = Instant::now();
+            assert!(logins.admit(&users, Some(&right)).await);
+            first[n] = start.elapsed();
+            let start = Instant::now();
+            assert!(logins.admit(&users, Some(&right)).await);
+            second[n] = start.elapsed();
+            let start = Instant::now();
+            assert!(!logins.admit(&users, Some(&unknown)).await);
+            stranger[n] = start.elapsed();
+        }
+        let (first, second, stranger) = (fastest(first), fastest(second), fastest(stranger));
         assert!(second * 5 < first, "{second:?} after {first:?}");
-        let start = Instant::now();
-        assert!(!logins.admit(&users, Some(&basic("carol", "one"))).await);
-        let unknown = start.elapsed();
-        assert!(unknown * 4 > first, "{unknown:?} against {first:?}");
+        assert!(stranger * 3 > first, "{stranger:?} against {first:?}");
     }
 
     #[tokio::test]
