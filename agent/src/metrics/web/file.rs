@@ -374,4 +374,16 @@ mod tests {
         );
         assert!(refused(&costly).contains("cost 31"), "{}", refused(&costly));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "([a-z_]{1,8}|tls_server_config|headers|[\\[\\]{}:,&*!|>'\"%@`#?~ \n\t-]|é|\u{0}){0,60}") {
+            let _ = read(Path::new("/etc/web.yml"), &text);
+        }
+
+        #[test]
+        fn any_characters_are_read_or_refused(text in "\\PC{0,200}") {
+            let _ = read(Path::new("/etc/web.yml"), &text);
+        }
+    }
 }
