@@ -30,7 +30,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{Id, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -91,6 +91,8 @@ pub async fn serve(
     let mut waiting: Option<Stream> = None;
     let mut tick = tokio::time::interval(BEAT);
     let mut look = tokio::time::interval(LOOK);
+    // Nobody looks while nobody waits; that is not made up for.
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let event = tokio::select! {
             () = stop.cancelled() => Event::Stop,

@@ -10,10 +10,10 @@ use tests::program::{command, output, stdout};
 use tests::{http, wait};
 
 /// bcrypt, cost 10, of "fakepassword".
-const HASH: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+pub const HASH: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
 
 /// Makes `NAME.crt` and `NAME.key`, signed by `ca` or by itself.
-fn certificate(place: &Place, name: &str, ca: Option<&str>) {
+pub fn certificate(place: &Place, name: &str, ca: Option<&str>) {
     let file = |what: &str| place.path(what).display().to_string();
     let (key, crt) = (format!("{name}.key"), format!("{name}.crt"));
     let mut openssl = command("openssl");
@@ -69,7 +69,8 @@ fn configure(place: &Place, keys: &str) {
     fs::write(place.config(), text).unwrap();
 }
 
-fn with_web(place: &Place, web: &str) {
+/// Writes the web configuration and a config that names it.
+pub fn with_web(place: &Place, web: &str) {
     let path = place.path("web.yml");
     fs::write(&path, web).unwrap();
     configure(
