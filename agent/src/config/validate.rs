@@ -69,6 +69,10 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
             collectors: file.collectors,
             roots: file.roots,
         },
+        container_metrics: metrics::containers::Settings {
+            listen: values(file.container_metrics.listen.unwrap_or_default()),
+            labels: file.container_metrics.labels,
+        },
         logs: logs_settings(file.logs, inputs, dirs),
         heartbeat: listen(file.heartbeat, defaults::heartbeat_listen),
     }

@@ -65,8 +65,17 @@ pub struct File {
     pub metrics_listen: Option<Vec<Located<Address>>>,
     pub collectors: Vec<String>,
     pub roots: Roots,
+    pub container_metrics: ContainerMetricsFile,
     pub heartbeat: Option<Vec<Located<Address>>>,
     pub logs: LogsFile,
+}
+
+/// `[metrics.containers]`
+#[derive(Debug, Default)]
+pub struct ContainerMetricsFile {
+    /// None: off.
+    pub listen: Option<Vec<Located<Address>>>,
+    pub labels: bool,
 }
 
 #[derive(Debug)]
@@ -80,7 +89,8 @@ pub struct AgentFile {
 /// Reads a whole tree; faults go to `report`.
 pub fn read(entries: &[Entry], report: &Report) -> File {
     read::root(entries, report, |root| {
-        let (collectors, roots, metrics_listen) = root.take("metrics").table(metrics);
+        let (collectors, roots, metrics_listen, container_metrics) =
+            root.take("metrics").table(metrics);
         File {
             agent: root.take("agent").table(agent),
             node: node(root.take("node")),
@@ -90,6 +100,7 @@ pub fn read(entries: &[Entry], report: &Report) -> File {
             metrics_listen,
             collectors,
             roots,
+            container_metrics,
             heartbeat: root.take("heartbeat").table(|t| listen(t.take("listen"))),
             logs: root.take("logs").table(logs::logs),
         }
@@ -158,7 +169,14 @@ fn docker(table: &mut Table<'_>) -> docker::Settings {
     }
 }
 
-fn metrics(table: &mut Table<'_>) -> (Vec<String>, Roots, Option<Vec<Located<Address>>>) {
+type MetricsFile = (
+    Vec<String>,
+    Roots,
+    Option<Vec<Located<Address>>>,
+    ContainerMetricsFile,
+);
+
+fn metrics(table: &mut Table<'_>) -> MetricsFile {
     let default = Roots::default();
     let collectors = table
         .take("collectors")
@@ -169,7 +187,16 @@ fn metrics(table: &mut Table<'_>) -> (Vec<String>, Roots, Option<Vec<Located<Add
         rootfs: table.take("rootfs").path_buf().unwrap_or(default.rootfs),
         udev: table.take("udev").path_buf().unwrap_or(default.udev),
     });
-    (collectors, roots, listen(table.take("listen")))
+    let containers = table.take("containers").table(|table| ContainerMetricsFile {
+        listen: listen(table.take("listen")),
+        labels: table.take("labels").bool().unwrap_or_default(),
+    });
+    (
+        collectors,
+        roots,
+        listen(table.take("listen")),
+        containers,
+    )
 }
 
 /// The collectors that are on, in the order of the page.

@@ -1,0 +1,291 @@
+//! Which containers run: Docker's list, kept current beside the scrapes.
+//!
+//! The lister asks Docker every [`TICK`], a moment after each of Docker's
+//! events, and when a scrape finds a container gone. Each call has a deadline.
+//! Scrapes read what the last answer said and never wait: while Docker is
+//! hung or away that list holds on, and [`Listing::seen`] tells its age.
+
+use crate::chain::Chain;
+use crate::docker::container::Container;
+use crate::docker::events::{Event, Events, What};
+use crate::docker::{Docker, Error};
+use crate::pulse::Beat;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// From one list to the next where nothing asks for it sooner.
+pub const TICK: Duration = Duration::from_secs(10);
+/// Docker's events come in bursts: one list for all of them.
+const AFTER_EVENT: Duration = Duration::from_millis(200);
+/// A scrape that finds a container gone asks for a list no sooner than this
+/// after the last one.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// One run of one container.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub id: String,
+    pub name: String,
+    /// As it was asked for: `app:1`.
+    pub image: String,
+    pub labels: BTreeMap<String, String>,
+    /// Its main process.
+    pub pid: i64,
+    pub started_at: Option<SystemTime>,
+    /// By Docker's own policy.
+    pub restarts: u64,
+    /// Its network is another container's, which shows it.
+    pub borrows_network: bool,
+    pub ooms: Arc<Ooms>,
+}
+
+/// OOM kills of a container over all its runs. The cgroup's count ends with
+/// the cgroup, often with the very kill, so Docker's events count beside it.
+#[derive(Debug, Default)]
+pub struct Ooms {
+    before: u64,
+    events: AtomicU64,
+    kills: AtomicU64,
+}
+
+/// What is known of the host's containers.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Those that run.
+    pub found: Arc<Vec<Found>>,
+    /// When Docker said so.
+    pub seen: SystemTime,
+    /// The last question was answered in full.
+    pub ok: bool,
+}
+
+/// Shared by the lister and the scrapes.
+#[derive(Clone)]
+pub struct List {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    listing: Mutex<Listing>,
+    wanted: Notify,
+}
+
+/// Keeps the list; run it once.
+pub struct Lister {
+    docker: Docker,
+    list: List,
+    proc: PathBuf,
+}
+
+impl Ooms {
+    /// All of them, given what the cgroup counts now.
+    pub fn total(&self, kills: Option<u64>) -> u64 {
+        let kills = kills.unwrap_or_default();
+        self.kills.fetch_max(kills, Ordering::Relaxed);
+        self.so_far()
+    }
+
+    fn so_far(&self) -> u64 {
+        let events = self.events.load(Ordering::Relaxed);
+        self.before + events.max(self.kills.load(Ordering::Relaxed))
+    }
+}
+
+impl List {
+    pub fn new() -> List {
+        let listing = Listing {
+            found: Arc::default(),
+            seen: SystemTime::UNIX_EPOCH,
+            ok: false,
+        };
+        List {
+            shared: Arc::new(Shared {
+                listing: Mutex::new(listing),
+                wanted: Notify::new(),
+            }),
+        }
+    }
+
+    /// The last known list.
+    pub fn now(&self) -> Listing {
+        self.lock().clone()
+    }
+
+    /// Asks for a new list soon; does not wait for it.
+    pub fn want(&self) {
+        self.shared.wanted.notify_one();
+    }
+
+    pub(super) fn set(&self, listing: Listing) {
+        *self.lock() = listing;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Listing> {
+        let listing = &self.shared.listing;
+        listing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Turn {
+    Stop,
+    Due,
+    Wanted,
+    Event(Result<Event, Error>),
+}
+
+impl Lister {
+    /// `proc` is where /proc is.
+    pub fn new(docker: Docker, list: List, proc: &Path) -> Lister {
+        Lister {
+            docker,
+            list,
+            proc: proc.to_owned(),
+        }
+    }
+
+    /// Until `stop`. Beats at each turn; a turn takes no longer than Docker's
+    /// deadlines.
+    pub async fn run(self, beat: Beat, stop: CancellationToken) {
+        let mut events: Option<Events> = None;
+        let mut last = Instant::now();
+        let mut due = last;
+        loop {
+            beat.beat();
+            let turn = tokio::select! {
+                () = stop.cancelled() => Turn::Stop,
+                () = tokio::time::sleep_until(due) => Turn::Due,
+                () = self.list.shared.wanted.notified() => Turn::Wanted,
+                event = next(&mut events) => Turn::Event(event),
+            };
+            match turn {
+                Turn::Stop => return,
+                Turn::Wanted => due = due.min(last + BETWEEN),
+                Turn::Event(Ok(event)) => {
+                    self.count(&event);
+                    due = due.min(Instant::now() + AFTER_EVENT);
+                }
+                // The next turn subscribes anew and lists, so nothing is lost but time.
+                Turn::Event(Err(_)) => events = None,
+                Turn::Due => {
+                    if events.is_none() {
+                        let subscribed = self.docker.events(&[], None);
+                        let subscribed = stop.run_until_cancelled(subscribed).await;
+                        events = subscribed.and_then(Result::ok);
+                    }
+                    let _ = stop.run_until_cancelled(self.refresh()).await;
+                    last = Instant::now();
+                    due = last + TICK;
+                }
+            }
+        }
+    }
+
+    fn count(&self, event: &Event) {
+        if event.what != What::Oom {
+            return;
+        }
+        let listing = self.list.now();
+        if let Some(found) = listing.found.iter().find(|found| found.id == event.id) {
+            found.ooms.events.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks Docker, and replaces the list by what it says.
+    async fn refresh(&self) {
+        let before = self.list.now();
+        let listed = match self.docker.list(&[]).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                if before.ok {
+                    warn!(error = %Chain(&error), "cannot list containers, metrics go on with the last list");
+                }
+                self.list.set(Listing {
+                    ok: false,
+                    ..before
+                });
+                return;
+            }
+        };
+        let seen = SystemTime::now();
+        let mut all = Vec::new();
+        let mut failed: Option<Error> = None;
+        for summary in listed.into_iter().filter(|summary| summary.running) {
+            let old = before.found.iter().find(|found| found.id == summary.id);
+            if let Some(old) = old.filter(|old| self.runs(old) || failed.is_some()) {
+                let name = summary.name;
+                all.push(Found {
+                    name,
+                    ..old.clone()
+                });
+                continue;
+            }
+            // One that hangs in Docker makes the rest wait for the next turn.
+            if failed.as_ref().is_some_and(Error::is_unreachable) {
+                continue;
+            }
+            match self.docker.inspect(&summary.id).await {
+                Ok(container) => all.extend(found(container, old)),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => {
+                    all.extend(old.cloned());
+                    failed = Some(error);
+                }
+            }
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        match &failed {
+            Some(error) if before.ok => {
+                warn!(error = %Chain(error), "metrics lack some containers");
+            }
+            None if !before.ok => info!(containers = all.len(), "containers listed for metrics"),
+            _ => {}
+        }
+        self.list.set(Listing {
+            found: Arc::new(all),
+            seen,
+            ok: failed.is_none(),
+        });
+    }
+
+    /// The run that is known still runs: its main process is in its cgroup.
+    fn runs(&self, found: &Found) -> bool {
+        let path = self.proc.join(found.pid.to_string()).join("cgroup");
+        fs::read_to_string(path).is_ok_and(|text| text.contains(&found.id))
+    }
+}
+
+/// The next event; for ever where nobody listens. Cancel-safe.
+async fn next(events: &mut Option<Events>) -> Result<Event, Error> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A container that runs. `old` is its run before.
+fn found(container: Container, old: Option<&Found>) -> Option<Found> {
+    let pid = container.pid?;
+    let ooms = Ooms {
+        before: old.map_or(0, |old| old.ooms.so_far()),
+        ..Ooms::default()
+    };
+    Some(Found {
+        pid,
+        id: container.id,
+        name: container.name,
+        image: container.image,
+        labels: container.labels.into_iter().collect(),
+        started_at: container.started_at,
+        restarts: container.restart_count,
+        borrows_network: container.network_mode.starts_with("container:"),
+        ooms: Arc::new(ooms),
+    })
+}

@@ -1,0 +1,216 @@
+//! From the list of containers to a page: reads cgroups, writes families.
+//!
+//! Lives in one thread and samples nothing between scrapes. Descriptors of the
+//! first [`KEPT`] containers stay open, so that their number stays bounded;
+//! those beyond are read by opening each time.
+
+use super::cgroup::{Cgroup, Tree};
+use super::devices::Devices;
+use super::families::{self, Row};
+use super::files;
+use super::list::{Found, List};
+use super::network;
+use super::stats::Stats;
+use super::{v1, v2};
+use crate::host::roots::Roots;
+use crate::metrics::exposition::{Kind, Page, push_name};
+use crate::metrics::gzip::Gzip;
+use crate::metrics::registry;
+use crate::metrics::scraper::Body;
+use crate::supervise;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// Containers whose files are kept open: some 20 descriptors each.
+const KEPT: usize = 16;
+
+/// How many times the agent restarted the container of that id.
+pub type Restarts = Box<dyn Fn(&str) -> u64 + Send>;
+
+pub struct Sampler {
+    roots: Roots,
+    mounts: PathBuf,
+    list: List,
+    /// Show container labels.
+    labels: bool,
+    restarts: Restarts,
+    registry: prometheus::Registry,
+    known: HashMap<String, Known>,
+    devices: Devices,
+    buffer: Vec<u8>,
+    page: Page,
+    text: String,
+    gzip: Gzip,
+}
+
+/// A run of a container whose cgroup was found.
+struct Known {
+    pid: i64,
+    kept: bool,
+    cgroup: Cgroup,
+    reader: Reader,
+}
+
+enum Reader {
+    V1(v1::Reader),
+    V2(v2::Reader),
+}
+
+impl Sampler {
+    pub fn new(
+        roots: Roots,
+        labels: bool,
+        list: List,
+        restarts: Restarts,
+        registry: prometheus::Registry,
+    ) -> Sampler {
+        Sampler {
+            mounts: roots.sys.join("fs/cgroup"),
+            devices: Devices::new(&roots.sys),
+            roots,
+            list,
+            labels,
+            restarts,
+            registry,
+            known: HashMap::new(),
+            buffer: Vec::new(),
+            page: Page::default(),
+            text: String::new(),
+            gzip: Gzip::new(),
+        }
+    }
+
+    /// One page of now.
+    pub fn scrape(&mut self, gzip: bool) -> Body {
+        self.fill();
+        self.text.clear();
+        let text = &mut self.text;
+        self.page.render(|piece| text.push_str(piece));
+        let packed = gzip.then(|| self.gzip.compress(self.text.as_bytes()));
+        match packed.flatten() {
+            Some(packed) => Body {
+                bytes: packed.into(),
+                gzip: true,
+            },
+            None => Body {
+                bytes: Bytes::copy_from_slice(self.text.as_bytes()),
+                gzip: false,
+            },
+        }
+    }
+
+    fn fill(&mut self) {
+        let listing = self.list.now();
+        self.known
+            .retain(|id, known| (listing.found.iter()).any(|f| f.id == *id && f.pid == known.pid));
+        let mut rows = Vec::with_capacity(listing.found.len());
+        for found in listing.found.iter() {
+            let Some((path, stats)) = self.sample(found) else {
+                continue;
+            };
+            rows.push(Row {
+                labels: labels(found, path, self.labels),
+                last_seen: listing.seen,
+                started_at: found.started_at,
+                oom_events: found.ooms.total(stats.oom_kills),
+                restarts: found.restarts + (self.restarts)(&found.id),
+                stats,
+            });
+        }
+        if rows.len() < listing.found.len() {
+            self.list.want();
+        }
+        let failed = !listing.ok || rows.len() < listing.found.len();
+        self.page.clear();
+        families::write(&mut self.page, &rows);
+        let help = "1 if there was an error while getting container metrics, 0 otherwise";
+        self.page
+            .family("container_scrape_error", Kind::Gauge, help)
+            .bare(failed);
+        registry::write(&mut self.page, &self.registry);
+    }
+
+    /// None: it runs no more.
+    fn sample(&mut self, found: &Found) -> Option<(String, Stats)> {
+        if !self.known.contains_key(&found.id) {
+            let cgroup = self.locate(found)?;
+            let keep = self.known.values().filter(|known| known.kept).count() < KEPT;
+            let reader = Reader::new(&cgroup.tree, keep);
+            let known = Known {
+                pid: found.pid,
+                kept: keep,
+                cgroup,
+                reader,
+            };
+            self.known.insert(found.id.clone(), known);
+        }
+        let known = self.known.get_mut(&found.id)?;
+        if !known.cgroup.exists() {
+            self.known.remove(&found.id);
+            return None;
+        }
+        let mut stats = match &mut known.reader {
+            Reader::V1(reader) => reader.read(&mut self.devices, &mut self.buffer),
+            Reader::V2(reader) => reader.read(&mut self.devices, &mut self.buffer),
+        };
+        let path = known.cgroup.path.clone();
+        // The pid may be another's by now: whose network it has is asked each time.
+        if !found.borrows_network && self.locate(found).is_some() {
+            let file = self.process(found).join("net/dev");
+            let text = files::once(&file, &mut self.buffer).ok();
+            stats.interfaces = text.map_or_else(Vec::new, |text| network::interfaces(&text));
+        }
+        Some((path, stats))
+    }
+
+    fn locate(&mut self, found: &Found) -> Option<Cgroup> {
+        let file = self.process(found).join("cgroup");
+        let text = files::once(&file, &mut self.buffer).ok()?;
+        Cgroup::of(&text, &found.id, &self.mounts)
+    }
+
+    fn process(&self, found: &Found) -> PathBuf {
+        self.roots.proc.join(found.pid.to_string())
+    }
+}
+
+impl Reader {
+    fn new(tree: &Tree, keep: bool) -> Reader {
+        match tree {
+            Tree::V1(tree) => Reader::V1(v1::Reader::new(tree, keep)),
+            Tree::V2(directory) => Reader::V2(v2::Reader::new(directory, keep)),
+        }
+    }
+}
+
+/// Restarts by the agent, from what supervision last published.
+pub fn restarts_of(supervise: supervise::Handle) -> Restarts {
+    Box::new(move |id| {
+        let status = supervise.status();
+        let ours = |one: &&supervise::ContainerStatus| one.id.as_deref() == Some(id);
+        status.containers.iter().find(ours).map_or(0, |one| one.restarts)
+    })
+}
+
+/// As cAdvisor prints them. Of container labels that become equal the first stays.
+fn labels(found: &Found, path: String, with_own: bool) -> Vec<(String, String)> {
+    let mut labels = vec![
+        ("id".into(), path),
+        ("image".into(), found.image.clone()),
+        ("name".into(), found.name.clone()),
+    ];
+    if with_own {
+        let restarts = (found.restarts > 0).then(|| ("restartcount", found.restarts.to_string()));
+        let own = found.labels.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        for (name, value) in own.chain(restarts) {
+            let mut label = String::from("container_label_");
+            push_name(&mut label, name);
+            let label = label.replace(':', "_");
+            if labels.iter().all(|(name, _)| *name != label) {
+                labels.push((label, value));
+            }
+        }
+    }
+    labels
+}
