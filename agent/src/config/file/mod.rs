@@ -187,16 +187,13 @@ fn metrics(table: &mut Table<'_>) -> MetricsFile {
         rootfs: table.take("rootfs").path_buf().unwrap_or(default.rootfs),
         udev: table.take("udev").path_buf().unwrap_or(default.udev),
     });
-    let containers = table.take("containers").table(|table| ContainerMetricsFile {
-        listen: listen(table.take("listen")),
-        labels: table.take("labels").bool().unwrap_or_default(),
-    });
-    (
-        collectors,
-        roots,
-        listen(table.take("listen")),
-        containers,
-    )
+    let containers = table
+        .take("containers")
+        .table(|table| ContainerMetricsFile {
+            listen: listen(table.take("listen")),
+            labels: table.take("labels").bool().unwrap_or_default(),
+        });
+    (collectors, roots, listen(table.take("listen")), containers)
 }
 
 /// The collectors that are on, in the order of the page.

@@ -129,7 +129,11 @@ impl Writer<'_> {
             "container_cpu_cfs_throttled_periods_total",
             Kind::Counter,
             "Number of throttled period intervals.",
-            cpu(|cpu| cpu.quota.and(cpu.throttling).map(|t| t.throttled_periods.into())),
+            cpu(|cpu| {
+                cpu.quota
+                    .and(cpu.throttling)
+                    .map(|t| t.throttled_periods.into())
+            }),
         );
         self.one(
             "container_cpu_cfs_throttled_seconds_total",
@@ -158,12 +162,7 @@ impl Writer<'_> {
     }
 
     fn memory(&mut self) {
-        type Column = (
-            &'static str,
-            Kind,
-            &'static str,
-            fn(&Memory) -> Option<u64>,
-        );
+        type Column = (&'static str, Kind, &'static str, fn(&Memory) -> Option<u64>);
         let columns: [Column; 11] = [
             (
                 "container_memory_cache",

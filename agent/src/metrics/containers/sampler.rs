@@ -52,6 +52,15 @@ struct Known {
     reader: Reader,
 }
 
+enum Sampled {
+    /// Its cgroup's path, and what was read.
+    Read(String, Stats),
+    /// It runs no more.
+    Gone,
+    /// It runs, but its cgroup is not where we look.
+    Hidden,
+}
+
 enum Reader {
     V1(v1::Reader),
     V2(v2::Reader),
@@ -105,9 +114,18 @@ impl Sampler {
         self.known
             .retain(|id, known| (listing.found.iter()).any(|f| f.id == *id && f.pid == known.pid));
         let mut rows = Vec::with_capacity(listing.found.len());
+        let mut failed = !listing.ok;
         for found in listing.found.iter() {
-            let Some((path, stats)) = self.sample(found) else {
-                continue;
+            let (path, stats) = match self.sample(found) {
+                Sampled::Read(path, stats) => (path, stats),
+                Sampled::Gone => {
+                    self.list.want();
+                    continue;
+                }
+                Sampled::Hidden => {
+                    failed = true;
+                    continue;
+                }
             };
             rows.push(Row {
                 labels: labels(found, path, self.labels),
@@ -118,10 +136,6 @@ impl Sampler {
                 stats,
             });
         }
-        if rows.len() < listing.found.len() {
-            self.list.want();
-        }
-        let failed = !listing.ok || rows.len() < listing.found.len();
         self.page.clear();
         families::write(&mut self.page, &rows);
         let help = "1 if there was an error while getting container metrics, 0 otherwise";
@@ -131,25 +145,31 @@ impl Sampler {
         registry::write(&mut self.page, &self.registry);
     }
 
-    /// None: it runs no more.
-    fn sample(&mut self, found: &Found) -> Option<(String, Stats)> {
-        if !self.known.contains_key(&found.id) {
-            let cgroup = self.locate(found)?;
+    fn sample(&mut self, found: &Found) -> Sampled {
+        if !self
+            .known
+            .get(&found.id)
+            .is_some_and(|known| known.cgroup.exists())
+        {
+            self.known.remove(&found.id);
+            let Some(cgroup) = self.locate(found) else {
+                return Sampled::Gone;
+            };
+            if !cgroup.exists() {
+                return Sampled::Hidden;
+            }
             let keep = self.known.values().filter(|known| known.kept).count() < KEPT;
-            let reader = Reader::new(&cgroup.tree, keep);
             let known = Known {
                 pid: found.pid,
                 kept: keep,
+                reader: Reader::new(&cgroup.tree, keep),
                 cgroup,
-                reader,
             };
             self.known.insert(found.id.clone(), known);
         }
-        let known = self.known.get_mut(&found.id)?;
-        if !known.cgroup.exists() {
-            self.known.remove(&found.id);
-            return None;
-        }
+        let Some(known) = self.known.get_mut(&found.id) else {
+            return Sampled::Gone;
+        };
         let mut stats = match &mut known.reader {
             Reader::V1(reader) => reader.read(&mut self.devices, &mut self.buffer),
             Reader::V2(reader) => reader.read(&mut self.devices, &mut self.buffer),
@@ -161,7 +181,7 @@ impl Sampler {
             let text = files::once(&file, &mut self.buffer).ok();
             stats.interfaces = text.map_or_else(Vec::new, |text| network::interfaces(&text));
         }
-        Some((path, stats))
+        Sampled::Read(path, stats)
     }
 
     fn locate(&mut self, found: &Found) -> Option<Cgroup> {
@@ -189,7 +209,11 @@ pub fn restarts_of(supervise: supervise::Handle) -> Restarts {
     Box::new(move |id| {
         let status = supervise.status();
         let ours = |one: &&supervise::ContainerStatus| one.id.as_deref() == Some(id);
-        status.containers.iter().find(ours).map_or(0, |one| one.restarts)
+        status
+            .containers
+            .iter()
+            .find(ours)
+            .map_or(0, |one| one.restarts)
     })
 }
 
@@ -202,7 +226,10 @@ fn labels(found: &Found, path: String, with_own: bool) -> Vec<(String, String)> 
     ];
     if with_own {
         let restarts = (found.restarts > 0).then(|| ("restartcount", found.restarts.to_string()));
-        let own = found.labels.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let own = found
+            .labels
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()));
         for (name, value) in own.chain(restarts) {
             let mut label = String::from("container_label_");
             push_name(&mut label, name);

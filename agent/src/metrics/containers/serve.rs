@@ -61,7 +61,11 @@ impl Handler for ContainerMetrics {
             "/healthz" => reply(200, TEXT_TYPE, "ok"),
             "/metrics" => match self.begin(&request) {
                 Some(body) => return Box::pin(finish(body)),
-                None => reply(503, TEXT_TYPE, "Too many scrapes at once, try again later.\n"),
+                None => reply(
+                    503,
+                    TEXT_TYPE,
+                    "Too many scrapes at once, try again later.\n",
+                ),
             },
             _ => reply(404, TEXT_TYPE, "404 page not found\n"),
         };
