@@ -10,7 +10,7 @@ use crate::docker::container::Container;
 use crate::docker::events::{Event, Events, What};
 use crate::docker::{Docker, Error};
 use crate::pulse::Beat;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,11 +48,13 @@ pub struct Found {
 }
 
 /// OOM kills of a container over all its runs. The cgroup's count ends with
-/// the cgroup, often with the very kill, so Docker's events count beside it.
+/// the cgroup, often by the very kill, and Docker's events are lost while the
+/// agent does not listen: the larger sum is nearer the truth.
 #[derive(Debug, Default)]
 pub struct Ooms {
-    before: u64,
     events: AtomicU64,
+    /// Of the cgroups before, and of this one.
+    kills_before: AtomicU64,
     kills: AtomicU64,
 }
 
@@ -83,19 +85,28 @@ pub struct Lister {
     docker: Docker,
     list: List,
     proc: PathBuf,
+    /// Of every container that exists, running or not.
+    ooms: HashMap<String, Arc<Ooms>>,
 }
 
 impl Ooms {
     /// All of them, given what the cgroup counts now.
     pub fn total(&self, kills: Option<u64>) -> u64 {
         let kills = kills.unwrap_or_default();
-        self.kills.fetch_max(kills, Ordering::Relaxed);
-        self.so_far()
+        let kills = self.kills.fetch_max(kills, Ordering::Relaxed).max(kills);
+        let kills = self.kills_before.load(Ordering::Relaxed) + kills;
+        kills.max(self.events.load(Ordering::Relaxed))
     }
 
-    fn so_far(&self) -> u64 {
-        let events = self.events.load(Ordering::Relaxed);
-        self.before + events.max(self.kills.load(Ordering::Relaxed))
+    /// Docker tells of one.
+    pub fn event(&self) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The container runs anew, its cgroup counts from 0.
+    pub fn next_run(&self) {
+        let kills = self.kills.swap(0, Ordering::Relaxed);
+        self.kills_before.fetch_add(kills, Ordering::Relaxed);
     }
 }
 
@@ -148,12 +159,13 @@ impl Lister {
             docker,
             list,
             proc: proc.to_owned(),
+            ooms: HashMap::new(),
         }
     }
 
     /// Until `stop`. Beats at each turn; a turn takes no longer than Docker's
     /// deadlines.
-    pub async fn run(self, beat: Beat, stop: CancellationToken) {
+    pub async fn run(mut self, beat: Beat, stop: CancellationToken) {
         let mut events: Option<Events> = None;
         let mut last = Instant::now();
         let mut due = last;
@@ -189,17 +201,15 @@ impl Lister {
     }
 
     fn count(&self, event: &Event) {
-        if event.what != What::Oom {
-            return;
-        }
-        let listing = self.list.now();
-        if let Some(found) = listing.found.iter().find(|found| found.id == event.id) {
-            found.ooms.events.fetch_add(1, Ordering::Relaxed);
+        if event.what == What::Oom
+            && let Some(ooms) = self.ooms.get(&event.id)
+        {
+            ooms.event();
         }
     }
 
     /// Asks Docker, and replaces the list by what it says.
-    async fn refresh(&self) {
+    async fn refresh(&mut self) {
         let before = self.list.now();
         let listed = match self.docker.list(&[]).await {
             Ok(listed) => listed,
@@ -215,6 +225,8 @@ impl Lister {
             }
         };
         let seen = SystemTime::now();
+        let exists = |id: &String| listed.iter().any(|summary| summary.id == *id);
+        self.ooms.retain(|id, _| exists(id));
         let mut all = Vec::new();
         let mut failed: Option<Error> = None;
         for summary in listed.into_iter().filter(|summary| summary.running) {
@@ -232,7 +244,11 @@ impl Lister {
                 continue;
             }
             match self.docker.inspect(&summary.id).await {
-                Ok(container) => all.extend(found(container, old)),
+                Ok(container) => {
+                    let ooms = self.ooms.entry(summary.id).or_default();
+                    ooms.next_run();
+                    all.extend(found(container, ooms.clone()));
+                }
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
                     all.extend(old.cloned());
@@ -270,15 +286,10 @@ async fn next(events: &mut Option<Events>) -> Result<Event, Error> {
     }
 }
 
-/// A container that runs. `old` is its run before.
-fn found(container: Container, old: Option<&Found>) -> Option<Found> {
-    let pid = container.pid?;
-    let ooms = Ooms {
-        before: old.map_or(0, |old| old.ooms.so_far()),
-        ..Ooms::default()
-    };
+/// A container, if it runs.
+fn found(container: Container, ooms: Arc<Ooms>) -> Option<Found> {
     Some(Found {
-        pid,
+        pid: container.pid?,
         id: container.id,
         name: container.name,
         image: container.image,
@@ -286,6 +297,6 @@ fn found(container: Container, old: Option<&Found>) -> Option<Found> {
         started_at: container.started_at,
         restarts: container.restart_count,
         borrows_network: container.network_mode.starts_with("container:"),
-        ooms: Arc::new(ooms),
+        ooms,
     })
 }

@@ -52,9 +52,8 @@ struct Known {
     reader: Reader,
 }
 
-enum Sampled {
-    /// Its cgroup's path, and what was read.
-    Read(String, Stats),
+/// Why a container has no row.
+enum Missing {
     /// It runs no more.
     Gone,
     /// It runs, but its cgroup is not where we look.
@@ -117,12 +116,12 @@ impl Sampler {
         let mut failed = !listing.ok;
         for found in listing.found.iter() {
             let (path, stats) = match self.sample(found) {
-                Sampled::Read(path, stats) => (path, stats),
-                Sampled::Gone => {
+                Ok(sampled) => sampled,
+                Err(Missing::Gone) => {
                     self.list.want();
                     continue;
                 }
-                Sampled::Hidden => {
+                Err(Missing::Hidden) => {
                     failed = true;
                     continue;
                 }
@@ -145,7 +144,8 @@ impl Sampler {
         registry::write(&mut self.page, &self.registry);
     }
 
-    fn sample(&mut self, found: &Found) -> Sampled {
+    /// The path of its cgroup, and what it holds now.
+    fn sample(&mut self, found: &Found) -> Result<(String, Stats), Missing> {
         if !self
             .known
             .get(&found.id)
@@ -153,10 +153,10 @@ impl Sampler {
         {
             self.known.remove(&found.id);
             let Some(cgroup) = self.locate(found) else {
-                return Sampled::Gone;
+                return Err(Missing::Gone);
             };
             if !cgroup.exists() {
-                return Sampled::Hidden;
+                return Err(Missing::Hidden);
             }
             let keep = self.known.values().filter(|known| known.kept).count() < KEPT;
             let known = Known {
@@ -168,7 +168,7 @@ impl Sampler {
             self.known.insert(found.id.clone(), known);
         }
         let Some(known) = self.known.get_mut(&found.id) else {
-            return Sampled::Gone;
+            return Err(Missing::Gone);
         };
         let mut stats = match &mut known.reader {
             Reader::V1(reader) => reader.read(&mut self.devices, &mut self.buffer),
@@ -181,7 +181,7 @@ impl Sampler {
             let text = files::once(&file, &mut self.buffer).ok();
             stats.interfaces = text.map_or_else(Vec::new, |text| network::interfaces(&text));
         }
-        Sampled::Read(path, stats)
+        Ok((path, stats))
     }
 
     fn locate(&mut self, found: &Found) -> Option<Cgroup> {
