@@ -404,27 +404,39 @@ fn containers_come_and_go_and_their_oom_kills_and_restarts_stay_counted() {
         "a container that ended is on the page"
     );
 
-    let eat = "/bin/busybox sleep 1; /bin/busybox tail /dev/zero";
-    host.daemon.docker(&[
-        "run",
-        "-d",
-        "--name",
-        "hog",
-        "--restart",
-        "always",
-        "--memory",
-        "16m",
-        "--memory-swap",
-        "16m",
-        "-v",
-        "/bin/busybox:/bin/busybox:ro",
-        "--entrypoint",
-        "/bin/busybox",
-        "agent-test/app:1",
-        "sh",
-        "-c",
-        eat,
-    ]);
+    // Both eat memory until the kernel ends them; only one is started again.
+    for (name, policy) in [("hog", "always"), ("once", "no")] {
+        let eat = "/bin/busybox sleep 1; /bin/busybox tail /dev/zero";
+        let shell = "/bin/busybox:/bin/busybox:ro";
+        let mut run = vec![
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--restart",
+            policy,
+            "-v",
+            shell,
+        ];
+        run.extend(["--memory", "16m", "--memory-swap", "16m"]);
+        run.extend([
+            "--entrypoint",
+            "/bin/busybox",
+            "agent-test/app:1",
+            "sh",
+            "-c",
+            eat,
+        ]);
+        host.daemon.docker(&run);
+        wait::until("it is on the page", || {
+            host.value(name, "container_memory_rss")
+        });
+    }
+    wait::until("the kill that ended a container is counted", || {
+        let kills = host.value("once", "container_oom_events_total")?;
+        let ended = host.value("once", "container_last_seen").is_none();
+        (kills >= 1.0 && ended).then_some(())
+    });
     // Each kill ends a run: one cgroup alone never counts more than one.
     wait::until("three OOM kills and two restarts are counted", || {
         let kills = host.value("hog", "container_oom_events_total")?;

@@ -18,6 +18,8 @@ pub struct Row {
     pub started_at: Option<SystemTime>,
     pub oom_events: u64,
     pub restarts: u64,
+    /// False: it ended; of it only the OOM kills are printed.
+    pub runs: bool,
 }
 
 /// Adds every family that some container has.
@@ -64,7 +66,7 @@ impl Writer<'_> {
             "container_last_seen",
             Kind::Gauge,
             "Last time a container was seen by the exporter",
-            |row| Some(seconds(row.last_seen)),
+            |row| row.runs.then(|| seconds(row.last_seen)),
         );
         self.one(
             "container_start_time_seconds",
@@ -82,7 +84,7 @@ impl Writer<'_> {
             "container_restarts_total",
             Kind::Counter,
             "Restarts of the container by Docker's restart policy and by the agent.",
-            |row| Some(row.restarts.into()),
+            |row| row.runs.then(|| row.restarts.into()),
         );
     }
 

@@ -19,11 +19,18 @@ use crate::metrics::registry;
 use crate::metrics::scraper::Body;
 use crate::supervise;
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Containers whose files are kept open: some 20 descriptors each.
 const KEPT: usize = 16;
+
+/// How long OOM kills of a container that ended stay on the page, so that a
+/// scrape sees the kill that ended it.
+const AFTER_END: Duration = Duration::from_secs(300);
+/// Ended containers remembered for it.
+const ENDED: usize = 64;
 
 /// How many times the agent restarted the container of that id.
 pub type Restarts = Box<dyn Fn(&str) -> u64 + Send>;
@@ -37,6 +44,7 @@ pub struct Sampler {
     restarts: Restarts,
     registry: prometheus::Registry,
     known: HashMap<String, Known>,
+    ended: VecDeque<Ended>,
     devices: Devices,
     buffer: Vec<u8>,
     page: Page,
@@ -46,10 +54,17 @@ pub struct Sampler {
 
 /// A run of a container whose cgroup was found.
 struct Known {
-    pid: i64,
+    found: Found,
     kept: bool,
     cgroup: Cgroup,
     reader: Reader,
+}
+
+/// A container that ran until `at`.
+struct Ended {
+    at: Instant,
+    found: Found,
+    path: String,
 }
 
 /// Why a container has no row.
@@ -82,6 +97,7 @@ impl Sampler {
             restarts,
             registry,
             known: HashMap::new(),
+            ended: VecDeque::new(),
             buffer: Vec::new(),
             page: Page::default(),
             text: String::new(),
@@ -110,8 +126,7 @@ impl Sampler {
 
     fn fill(&mut self) {
         let listing = self.list.now();
-        self.known
-            .retain(|id, known| (listing.found.iter()).any(|f| f.id == *id && f.pid == known.pid));
+        self.drop_those_not_in(&listing.found);
         let mut rows = Vec::with_capacity(listing.found.len());
         let mut failed = !listing.ok;
         for found in listing.found.iter() {
@@ -133,8 +148,10 @@ impl Sampler {
                 oom_events: found.ooms.total(stats.oom_kills),
                 restarts: found.restarts + (self.restarts)(&found.id),
                 stats,
+                runs: true,
             });
         }
+        self.add_ended(&mut rows);
         self.page.clear();
         families::write(&mut self.page, &rows);
         let help = "1 if there was an error while getting container metrics, 0 otherwise";
@@ -144,6 +161,51 @@ impl Sampler {
         registry::write(&mut self.page, &self.registry);
     }
 
+    fn drop_those_not_in(&mut self, found: &[Found]) {
+        let runs = |known: &Known| {
+            let same = |f: &&Found| f.id == known.found.id && f.pid == known.found.pid;
+            found.iter().any(|f| same(&f))
+        };
+        let over: Vec<Known> = self
+            .known
+            .extract_if(|_, known| !runs(known))
+            .map(|(_, known)| known)
+            .collect();
+        over.into_iter().for_each(|known| self.end(known));
+    }
+
+    fn end(&mut self, known: Known) {
+        if self.ended.len() >= ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(Ended {
+            at: Instant::now(),
+            found: known.found,
+            path: known.cgroup.path,
+        });
+    }
+
+    /// OOM kills of containers that ended and did not start again.
+    fn add_ended(&mut self, rows: &mut Vec<Row>) {
+        let known = &self.known;
+        self.ended
+            .retain(|ended| ended.at.elapsed() < AFTER_END && !known.contains_key(&ended.found.id));
+        for Ended { found, path, .. } in &self.ended {
+            let oom_events = found.ooms.total(None);
+            if oom_events > 0 {
+                rows.push(Row {
+                    labels: labels(found, path.clone(), self.labels),
+                    stats: Stats::default(),
+                    last_seen: SystemTime::UNIX_EPOCH,
+                    started_at: None,
+                    oom_events,
+                    restarts: 0,
+                    runs: false,
+                });
+            }
+        }
+    }
+
     /// The path of its cgroup, and what it holds now.
     fn sample(&mut self, found: &Found) -> Result<(String, Stats), Missing> {
         if !self
@@ -151,7 +213,9 @@ impl Sampler {
             .get(&found.id)
             .is_some_and(|known| known.cgroup.exists())
         {
-            self.known.remove(&found.id);
+            if let Some(known) = self.known.remove(&found.id) {
+                self.end(known);
+            }
             let Some(cgroup) = self.locate(found) else {
                 return Err(Missing::Gone);
             };
@@ -160,7 +224,7 @@ impl Sampler {
             }
             let keep = self.known.values().filter(|known| known.kept).count() < KEPT;
             let known = Known {
-                pid: found.pid,
+                found: found.clone(),
                 kept: keep,
                 reader: Reader::new(&cgroup.tree, keep),
                 cgroup,

@@ -321,6 +321,26 @@ fn a_container_that_ended_leaves_the_page_without_an_error() {
 }
 
 #[test]
+fn the_oom_kill_that_ended_a_container_is_still_seen() {
+    let mut place = Place::v1();
+    place.page();
+    let ooms = place.list.now().found[0].ooms.clone();
+    place.list.set(listing(Vec::new()));
+    // its cgroup counted two, Docker tells of the third that took it away
+    (0..3).for_each(|_| ooms.event());
+    let pages = place.page();
+    let id = format!("/docker/{ID}");
+    holds(&pages, &id, "container_oom_events_total", &[], 3.0);
+    for gone in ["container_last_seen", "container_restarts_total"] {
+        assert!(!pages.contains_key(gone), "{gone}");
+    }
+    // started again, it is there once
+    place.list.set(listing(vec![found()]));
+    let pages = place.page();
+    assert_eq!(pages["container_oom_events_total"].series.len(), 1);
+}
+
+#[test]
 fn cgroups_that_cannot_be_seen_and_a_late_docker_are_scrape_errors() {
     let mut place = Place::v1();
     place.remove("sys/fs/cgroup");
