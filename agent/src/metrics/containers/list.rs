@@ -6,7 +6,7 @@
 //! hung or away that list holds on, and [`Listing::seen`] tells its age.
 
 use crate::chain::Chain;
-use crate::docker::container::Container;
+use crate::docker::container::{Container, Summary};
 use crate::docker::events::{Event, Events, What};
 use crate::docker::{Docker, Error};
 use crate::pulse::Beat;
@@ -87,6 +87,8 @@ pub struct Lister {
     proc: PathBuf,
     /// Of every container that exists, running or not.
     ooms: HashMap<String, Arc<Ooms>>,
+    /// What was said last.
+    well: Option<bool>,
 }
 
 impl Ooms {
@@ -160,6 +162,7 @@ impl Lister {
             list,
             proc: proc.to_owned(),
             ooms: HashMap::new(),
+            well: None,
         }
     }
 
@@ -185,7 +188,10 @@ impl Lister {
                     due = due.min(Instant::now() + AFTER_EVENT);
                 }
                 // The next turn subscribes anew and lists, so nothing is lost but time.
-                Turn::Event(Err(_)) => events = None,
+                Turn::Event(Err(_)) => {
+                    events = None;
+                    due = due.min(last + BETWEEN);
+                }
                 Turn::Due => {
                     if events.is_none() {
                         let subscribed = self.docker.events(&[], None);
@@ -211,27 +217,43 @@ impl Lister {
     /// Asks Docker, and replaces the list by what it says.
     async fn refresh(&mut self) {
         let before = self.list.now();
-        let listed = match self.docker.list(&[]).await {
-            Ok(listed) => listed,
+        match self.docker.list(&[]).await {
+            Ok(listed) => {
+                let seen = SystemTime::now();
+                let (mut found, failed) = self.look_at(listed, &before.found).await;
+                found.sort_by(|a, b| a.name.cmp(&b.name));
+                self.say(failed.as_ref(), found.len());
+                self.list.set(Listing {
+                    found: Arc::new(found),
+                    seen,
+                    ok: failed.is_none(),
+                });
+            }
             Err(error) => {
-                if before.ok {
-                    warn!(error = %Chain(&error), "cannot list containers, metrics go on with the last list");
-                }
+                self.say(Some(&error), before.found.len());
                 self.list.set(Listing {
                     ok: false,
                     ..before
                 });
-                return;
             }
-        };
-        let seen = SystemTime::now();
-        let exists = |id: &String| listed.iter().any(|summary| summary.id == *id);
-        self.ooms.retain(|id, _| exists(id));
+        }
+    }
+
+    /// Those that run, each inspected once per run, and the last error.
+    async fn look_at(
+        &mut self,
+        listed: Vec<Summary>,
+        before: &[Found],
+    ) -> (Vec<Found>, Option<Error>) {
+        self.ooms
+            .retain(|id, _| listed.iter().any(|summary| summary.id == *id));
         let mut all = Vec::new();
         let mut failed: Option<Error> = None;
         for summary in listed.into_iter().filter(|summary| summary.running) {
-            let old = before.found.iter().find(|found| found.id == summary.id);
-            if let Some(old) = old.filter(|old| self.runs(old) || failed.is_some()) {
+            let old = before.iter().find(|found| found.id == summary.id);
+            // One that hangs in Docker makes the rest wait for the next turn.
+            let hangs = failed.as_ref().is_some_and(Error::is_unreachable);
+            if let Some(old) = old.filter(|old| hangs || self.runs(old)) {
                 let name = summary.name;
                 all.push(Found {
                     name,
@@ -239,8 +261,7 @@ impl Lister {
                 });
                 continue;
             }
-            // One that hangs in Docker makes the rest wait for the next turn.
-            if failed.as_ref().is_some_and(Error::is_unreachable) {
+            if hangs {
                 continue;
             }
             match self.docker.inspect(&summary.id).await {
@@ -256,19 +277,21 @@ impl Lister {
                 }
             }
         }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        match &failed {
-            Some(error) if before.ok => {
-                warn!(error = %Chain(error), "metrics lack some containers");
-            }
-            None if !before.ok => info!(containers = all.len(), "containers listed for metrics"),
-            _ => {}
+        (all, failed)
+    }
+
+    /// Logs a change of state, not each turn.
+    fn say(&mut self, error: Option<&Error>, containers: usize) {
+        let well = error.is_none();
+        if self.well.replace(well) == Some(well) {
+            return;
         }
-        self.list.set(Listing {
-            found: Arc::new(all),
-            seen,
-            ok: failed.is_none(),
-        });
+        match error {
+            Some(error) => {
+                warn!(containers, error = %Chain(error), "containers cannot be listed in full for metrics, those known are shown");
+            }
+            None => info!(containers, "containers listed for metrics"),
+        }
     }
 
     /// The run that is known still runs: its main process is in its cgroup.
@@ -300,3 +323,6 @@ fn found(container: Container, ooms: Arc<Ooms>) -> Option<Found> {
         ooms,
     })
 }
+
+#[cfg(test)]
+mod tests;
