@@ -179,7 +179,7 @@ async fn the_lister_ends_when_told_even_before_a_silent_docker() {
     place.daemon.mood.store(SILENT, Ordering::Relaxed);
     let stop = CancellationToken::new();
     let beat = Pulse::default().register("list", Duration::from_secs(60));
-    let running = place.lister.run(beat, stop.clone());
+    let running = Box::pin(place.lister.run(beat, stop.clone()));
     let ending = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         stop.cancel();
