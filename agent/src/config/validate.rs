@@ -68,6 +68,7 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
             listen: listen(file.metrics_listen, defaults::metrics_listen),
             collectors: file.collectors,
             roots: file.roots,
+            options: file.metrics,
         },
         container_metrics: metrics::containers::Settings {
             listen: values(file.container_metrics.listen.unwrap_or_default()),

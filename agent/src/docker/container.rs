@@ -46,6 +46,8 @@ pub struct Container {
     pub exit_code: i64,
     /// The kernel's OOM killer struck inside; not always the main process.
     pub oom_killed: bool,
+    /// What a stop sends, by the image or by the create call; None: SIGTERM.
+    pub stop_signal: Option<String>,
     /// Docker's reason when it could not be started; "" otherwise.
     pub error: String,
     /// `sha256:…`
@@ -94,6 +96,7 @@ pub(super) fn container(found: ContainerInspectResponse) -> Option<Container> {
         started_at_text,
         finished_at: state.finished_at.as_deref().and_then(time),
         exit_code: state.exit_code.unwrap_or_default(),
+        stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
         oom_killed: state.oom_killed.unwrap_or_default(),
         error: printable(&state.error.unwrap_or_default()),
         image_id: found.image.unwrap_or_default(),

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 /// Appends that wait for the writer.
 const QUEUE: usize = 256;
-/// The writer promises a turn a second, but a sync of a busy disk may take long.
+/// The writer promises a turn in five seconds, but a sync of a busy disk may take long.
 const WRITER_ALLOWANCE: Duration = Duration::from_secs(60);
 const LISTENER_ALLOWANCE: Duration = Duration::from_secs(30);
 /// Between intake and sealing: how long connections may take to end.

@@ -16,13 +16,16 @@ mod collector;
 pub mod containers;
 mod exposition;
 mod gzip;
+mod options;
 mod process;
 mod registry;
 mod scraper;
 mod serve;
+pub mod web;
 
 // collectors
 mod cpu;
+mod cpuinfo;
 mod diskstats;
 mod entropy;
 mod filefd;
@@ -50,10 +53,14 @@ mod udev;
 mod tests;
 
 use crate::host::roots::Roots;
+use crate::http::{Door, Handler};
 use crate::listener::Address;
 use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::scraper::Job;
+use crate::metrics::web::{Entry, Guard, Web};
+pub use options::{Filter, Options};
+pub use pattern::check as check_pattern;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,6 +74,7 @@ pub struct Settings {
     /// Collectors that are on, by node_exporter's names. Default: all that exist.
     pub collectors: Vec<String>,
     pub roots: Roots,
+    pub options: Options,
 }
 
 /// Names of all collectors, for config checking and defaults, in page order.
@@ -104,6 +112,10 @@ pub struct Metrics {
     /// Collectors that are on.
     enabled: Vec<&'static str>,
     shared: Arc<Shared>,
+    telemetry_path: String,
+    /// Scrapes served or waiting at once.
+    places: usize,
+    web: Option<Arc<Web>>,
 }
 
 /// Counted on both sides: by the HTTP side and by the thread.
@@ -124,17 +136,38 @@ impl Metrics {
         let (enabled, collectors) = COLLECTORS
             .iter()
             .filter(|name| settings.collectors.iter().any(|chosen| chosen == *name))
-            .filter_map(|name| Some((*name, make(name, &settings.roots)?)))
+            .filter_map(|name| Some((*name, make(name, settings)?)))
             .unzip();
         let shared = Arc::new(Shared::default());
-        let jobs = scraper::start(Collectors::new(collectors), registry, shared.clone())
-            .inspect_err(|error| error!(%error, "cannot start the metrics thread"))
-            .ok();
+        let jobs = scraper::start(
+            Collectors::new(collectors),
+            registry,
+            shared.clone(),
+            &settings.options,
+        )
+        .inspect_err(|error| error!(%error, "cannot start the metrics thread"))
+        .ok();
         Arc::new(Metrics {
             jobs,
             enabled,
             shared,
+            telemetry_path: settings.options.telemetry_path.clone(),
+            places: scraper::places(&settings.options),
+            web: settings.options.web_config.clone().map(Web::new),
         })
+    }
+
+    /// What the listeners serve: the room, behind the web configuration where there is one.
+    pub fn front(self: &Arc<Metrics>) -> (Option<Arc<dyn Door>>, Arc<dyn Handler>) {
+        let inner: Arc<dyn Handler> = self.clone();
+        let Some(web) = self.web.clone() else {
+            return (None, inner);
+        };
+        let guard = Guard {
+            web: web.clone(),
+            inner,
+        };
+        (Some(Arc::new(Entry(web))), Arc::new(guard))
     }
 
     pub fn status(&self) -> Status {
@@ -143,23 +176,28 @@ impl Metrics {
 }
 
 /// The collector of that name.
-fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
+fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
+    let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
-        "cpu" => Box::new(cpu::Cpu::new(roots)),
-        "diskstats" => Box::new(diskstats::Diskstats::new(roots)),
+        "cpu" => Box::new(cpu::Cpu::new(roots, options)),
+        "diskstats" => Box::new(diskstats::Diskstats::new(roots, &options.diskstats)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
-        "filesystem" => Box::new(filesystem::Filesystem::new(roots)),
+        "filesystem" => Box::new(filesystem::Filesystem::new(
+            roots,
+            &options.mount_points,
+            &options.fs_types,
+        )),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
-        "netdev" => Box::new(netdev::Netdev::new()),
-        "netstat" => Box::new(netstat::Netstat::new(roots)),
+        "netdev" => Box::new(netdev::Netdev::new(&options.netdev)),
+        "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
         "pressure" => Box::new(pressure::Pressure::new(roots)),
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
         "uname" => Box::new(uname::Uname),
-        "vmstat" => Box::new(vmstat::Vmstat::new(roots)),
+        "vmstat" => Box::new(vmstat::Vmstat::new(roots, &options.vmstat_fields)),
         _ => return None,
     })
 }

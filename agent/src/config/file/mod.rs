@@ -6,6 +6,7 @@
 
 mod containers;
 mod logs;
+mod metrics;
 
 pub use containers::{CONDITIONS, ContainerFile, PULL_POLICIES};
 pub use logs::{InputFile, LogsFile, WHEN_FULL};
@@ -17,7 +18,8 @@ use crate::config::read::{self, Item, Report, Table, Wrong, suggest};
 use crate::config::values;
 use crate::host::roots::Roots;
 use crate::listener::Address;
-use crate::{cloud, docker, metrics, telemetry};
+use crate::metrics::{COLLECTORS, Options};
+use crate::{cloud, docker, telemetry};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -66,6 +68,7 @@ pub struct File {
     pub collectors: Vec<String>,
     pub roots: Roots,
     pub container_metrics: ContainerMetricsFile,
+    pub metrics: Options,
     pub heartbeat: Option<Vec<Located<Address>>>,
     pub logs: LogsFile,
 }
@@ -89,8 +92,8 @@ pub struct AgentFile {
 /// Reads a whole tree; faults go to `report`.
 pub fn read(entries: &[Entry], report: &Report) -> File {
     read::root(entries, report, |root| {
-        let (collectors, roots, metrics_listen, container_metrics) =
-            root.take("metrics").table(metrics);
+        let (collectors, roots, metrics, metrics_listen, container_metrics) =
+            root.take("metrics").table(metrics_section);
         File {
             agent: root.take("agent").table(agent),
             node: node(root.take("node")),
@@ -101,6 +104,7 @@ pub fn read(entries: &[Entry], report: &Report) -> File {
             collectors,
             roots,
             container_metrics,
+            metrics,
             heartbeat: root.take("heartbeat").table(|t| listen(t.take("listen"))),
             logs: root.take("logs").table(logs::logs),
         }
@@ -172,15 +176,16 @@ fn docker(table: &mut Table<'_>) -> docker::Settings {
 type MetricsFile = (
     Vec<String>,
     Roots,
+    Options,
     Option<Vec<Located<Address>>>,
     ContainerMetricsFile,
 );
 
-fn metrics(table: &mut Table<'_>) -> MetricsFile {
+fn metrics_section(table: &mut Table<'_>) -> MetricsFile {
     let default = Roots::default();
     let collectors = table
         .take("collectors")
-        .table(|table| collectors(table, metrics::COLLECTORS));
+        .table(|table| collectors(table, COLLECTORS));
     let roots = table.take("paths").table(|table| Roots {
         proc: table.take("procfs").path_buf().unwrap_or(default.proc),
         sys: table.take("sysfs").path_buf().unwrap_or(default.sys),
@@ -193,7 +198,9 @@ fn metrics(table: &mut Table<'_>) -> MetricsFile {
             listen: listen(table.take("listen")),
             labels: table.take("labels").bool().unwrap_or_default(),
         });
-    (collectors, roots, listen(table.take("listen")), containers)
+    let options = metrics::options(table);
+    let listen = listen(table.take("listen"));
+    (collectors, roots, options, listen, containers)
 }
 
 /// The collectors that are on, in the order of the page.

@@ -85,7 +85,7 @@ fn place() -> Place {
     let beat = Pulse::default().register("daemon", Duration::from_secs(60));
     let mut server = JoinSet::new();
     let stop = CancellationToken::new();
-    server.spawn(http::serve(listener, daemon.clone(), beat, stop));
+    server.spawn(http::serve(listener, None, daemon.clone(), beat, stop));
     let settings = docker::Settings {
         socket,
         timeout: Duration::from_millis(200),
