@@ -34,6 +34,9 @@ pub fn text(settings: &Settings) -> String {
         container(&mut page, each);
     }
     metrics(&mut page, &settings.metrics);
+    page.section("metrics.containers");
+    page.line("listen", &addresses(&settings.container_metrics.listen));
+    page.line("labels", &settings.container_metrics.labels.to_string());
     page.section("heartbeat");
     page.line("listen", &addresses(&settings.heartbeat));
     logs(&mut page, &settings.logs);

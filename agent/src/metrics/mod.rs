@@ -13,6 +13,7 @@
 //! docs/metrics.md.
 
 mod collector;
+pub mod containers;
 mod exposition;
 mod gzip;
 mod options;
