@@ -21,23 +21,36 @@ mod scraper;
 mod serve;
 
 // collectors
+mod arp;
+mod btrfs;
+mod conntrack;
 mod cpu;
 mod diskstats;
+mod dmi;
 mod entropy;
 mod filefd;
 mod filesystem;
+mod kernel_hung;
 mod loadavg;
 mod meminfo;
 mod netdev;
 mod netstat;
+mod nvme;
+mod os;
 mod pressure;
+mod schedstat;
+mod selinux;
 mod sockstat;
+mod softnet;
 mod stat;
 mod time;
+mod timex;
+mod udp_queues;
 mod uname;
 mod vmstat;
 
 // what collectors read with
+mod attributes;
 mod mounts;
 mod pattern;
 mod rtnetlink;
@@ -70,19 +83,31 @@ pub struct Settings {
 
 /// Names of all collectors, for config checking and defaults, in page order.
 pub const COLLECTORS: &[&str] = &[
+    "arp",
+    "btrfs",
+    "conntrack",
     "cpu",
     "diskstats",
+    "dmi",
     "entropy",
     "filefd",
     "filesystem",
+    "kernel_hung",
     "loadavg",
     "meminfo",
     "netdev",
     "netstat",
+    "nvme",
+    "os",
     "pressure",
+    "schedstat",
+    "selinux",
     "sockstat",
+    "softnet",
     "stat",
     "time",
+    "timex",
+    "udp_queues",
     "uname",
     "vmstat",
 ];
@@ -144,19 +169,31 @@ impl Metrics {
 /// The collector of that name.
 fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
     Some(match name {
+        "arp" => Box::new(arp::Arp::new(roots)),
+        "btrfs" => Box::new(btrfs::Btrfs::new(roots)),
+        "conntrack" => Box::new(conntrack::Conntrack::new(roots)),
         "cpu" => Box::new(cpu::Cpu::new(roots)),
         "diskstats" => Box::new(diskstats::Diskstats::new(roots)),
+        "dmi" => Box::new(dmi::Dmi::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
         "filesystem" => Box::new(filesystem::Filesystem::new(roots)),
+        "kernel_hung" => Box::new(kernel_hung::KernelHung::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
         "netdev" => Box::new(netdev::Netdev::new()),
         "netstat" => Box::new(netstat::Netstat::new(roots)),
+        "nvme" => Box::new(nvme::Nvme::new(roots)),
+        "os" => Box::new(os::Os::new(roots)),
         "pressure" => Box::new(pressure::Pressure::new(roots)),
+        "schedstat" => Box::new(schedstat::Schedstat::new(roots)),
+        "selinux" => Box::new(selinux::Selinux::new(roots)),
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
+        "softnet" => Box::new(softnet::Softnet::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
+        "timex" => Box::new(timex::Timex),
+        "udp_queues" => Box::new(udp_queues::UdpQueues::new(roots)),
         "uname" => Box::new(uname::Uname),
         "vmstat" => Box::new(vmstat::Vmstat::new(roots)),
         _ => return None,

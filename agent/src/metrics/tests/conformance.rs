@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Switched off for the expected page, as they ask the running kernel.
-const NOT_IN_FIXTURES: [&str; 2] = ["filesystem", "uname"];
+const NOT_IN_FIXTURES: [&str; 4] = ["filesystem", "selinux", "timex", "uname"];
 
 /// Families of our collectors that we do not have, and why.
 const LEFT_OUT: [(&str, &str); 8] = [
@@ -32,6 +32,17 @@ const LEFT_OUT: [(&str, &str); 8] = [
     ),
     ("node_cpu_isolated", "only with isolcpus="),
     ("node_softirqs_total", "only with --collector.stat.softirq"),
+];
+
+/// Series of ours that the options of the expected page left out there: family, device.
+const EXCLUDED_THERE: [(&str, &str); 1] = [("node_arp_entries", "nope")];
+
+/// Labels of `node_dmi_info` that only root can read, and that we never show.
+const ROOT_ONLY: [&str; 4] = [
+    "board_serial",
+    "chassis_serial",
+    "product_serial",
+    "product_uuid",
 ];
 
 /// Families whose numbers are the running host's, in the expected page as in ours.
@@ -127,6 +138,15 @@ fn of_our_collectors(all: &Pages, table: &str) -> Pages {
     let mut success = all["node_scrape_collector_success"].clone();
     success.series.retain(|labels, _| of_ours(labels));
     ours.insert("node_scrape_collector_success".into(), success);
+    if let Some(dmi) = ours.get_mut("node_dmi_info") {
+        dmi.series = std::mem::take(&mut dmi.series)
+            .into_iter()
+            .map(|(mut labels, value)| {
+                labels.retain(|name, _| !ROOT_ONLY.contains(&name.as_str()));
+                (labels, value)
+            })
+            .collect();
+    }
     ours
 }
 
@@ -143,6 +163,12 @@ fn our_page(fixtures: &Path) -> Pages {
     assert_eq!(page.duplicates(), 0);
     let mut pages = parse(&page);
     pages.remove("node_scrape_collector_duration_seconds");
+    for (name, family) in &mut pages {
+        family.series.retain(|labels, _| {
+            let device = labels.get("device").map_or("", String::as_str);
+            !EXCLUDED_THERE.contains(&(name.as_str(), device))
+        });
+    }
     pages
 }
 
