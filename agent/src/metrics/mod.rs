@@ -33,6 +33,7 @@ mod filesystem;
 mod kernel_hung;
 mod loadavg;
 mod meminfo;
+mod netclass;
 mod netdev;
 mod netstat;
 mod nvme;
@@ -95,6 +96,7 @@ pub const COLLECTORS: &[&str] = &[
     "kernel_hung",
     "loadavg",
     "meminfo",
+    "netclass",
     "netdev",
     "netstat",
     "nvme",
@@ -181,6 +183,7 @@ fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
         "kernel_hung" => Box::new(kernel_hung::KernelHung::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
+        "netclass" => Box::new(netclass::Netclass::new(roots)),
         "netdev" => Box::new(netdev::Netdev::new()),
         "netstat" => Box::new(netstat::Netstat::new(roots)),
         "nvme" => Box::new(nvme::Nvme::new(roots)),
