@@ -80,7 +80,7 @@ impl FileSystem<'_> {
             self.write_allocation(uuid, block_group, devices.len())?;
         }
         for device in &devices {
-            let sectors = self.number(&format!("devices/{device}/size"))?;
+            let sectors = self.number(format!("devices/{device}/size"))?;
             self.page
                 .family(
                     "node_btrfs_device_size_bytes",
@@ -146,7 +146,7 @@ impl FileSystem<'_> {
         devices: usize,
     ) -> Result<(), CollectError> {
         let directory = format!("allocation/{group}");
-        let reserved = self.number(&format!("{directory}/bytes_reserved"))?;
+        let reserved = self.number(format!("{directory}/bytes_reserved"))?;
         self.page
             .family(
                 "node_btrfs_reserved_bytes",
@@ -159,8 +159,8 @@ impl FileSystem<'_> {
             if !path.join(&mode).is_dir() {
                 continue;
             }
-            let total = self.number(&format!("{directory}/{mode}/total_bytes"))?;
-            let used = self.number(&format!("{directory}/{mode}/used_bytes"))?;
+            let total = self.number(format!("{directory}/{mode}/total_bytes"))?;
+            let used = self.number(format!("{directory}/{mode}/used_bytes"))?;
             let labels = [
                 ("block_group_type", group),
                 ("mode", mode.as_str()),

@@ -25,6 +25,20 @@ struct Namespace {
     block: u64,
 }
 
+impl Namespace {
+    fn size_bytes(&self) -> u64 {
+        self.size.saturating_mul(self.block)
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.used.saturating_mul(self.block)
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.block
+    }
+}
+
 impl Nvme {
     pub fn new(roots: &Roots) -> Nvme {
         Nvme {
@@ -108,36 +122,32 @@ fn write(page: &mut Page, namespaces: &[Namespace]) {
         ];
         family.sample(&labels, 1u64);
     }
-    let size = |one: &Namespace| one.size.saturating_mul(one.block);
-    let used = |one: &Namespace| one.used.saturating_mul(one.block);
-    let block = |one: &Namespace| one.block;
-    let families: [(&str, &dyn Fn(&Namespace) -> u64, &str); 4] = [
+    for (name, value, help) in [
         (
             "node_nvme_namespace_capacity_bytes",
-            &size,
+            Namespace::size_bytes as fn(&Namespace) -> u64,
             "Capacity of the NVMe namespace in bytes. \
              Computed as namespace_size * namespace_logical_block_size",
         ),
         (
             "node_nvme_namespace_size_bytes",
-            &size,
+            Namespace::size_bytes,
             "Size of the NVMe namespace in bytes. \
              Available in /sys/class/nvme/<device>/<namespace>/size",
         ),
         (
             "node_nvme_namespace_used_bytes",
-            &used,
+            Namespace::used_bytes,
             "Used space of the NVMe namespace in bytes. \
              Available in /sys/class/nvme/<device>/<namespace>/nuse",
         ),
         (
             "node_nvme_namespace_logical_block_size_bytes",
-            &block,
+            Namespace::block_bytes,
             "Logical block size of the NVMe namespace in bytes. Usually 4Kb. \
              Available in /sys/class/nvme/<device>/<namespace>/queue/logical_block_size",
         ),
-    ];
-    for (name, value, help) in families {
+    ] {
         let mut family = page.family(name, Kind::Gauge, help);
         for one in namespaces {
             family.sample(&[("device", &one.device), ("nsid", &one.id)], value(one));

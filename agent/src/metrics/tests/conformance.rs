@@ -98,7 +98,7 @@ fn the_page_over_node_exporters_fixtures_is_node_exporters() {
     }
     eprintln!("compared {families} families, {series} series");
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-    assert!(families > 90, "only {families} families compared");
+    assert!(families > 230, "only {families} families compared");
 }
 
 /// Returns how many series were compared.
