@@ -151,6 +151,13 @@ fn metrics(page: &mut Page, settings: &metrics::Settings) {
     page.line("sysfs", &path(&settings.roots.sys));
     page.line("rootfs", &path(&settings.roots.rootfs));
     page.line("udev", &path(&settings.roots.udev));
+    page.section("metrics.textfile");
+    let directories: Vec<String> = settings
+        .textfiles
+        .iter()
+        .map(|directory| directory.to_string_lossy().into_owned())
+        .collect();
+    page.line("directories", &array(&directories));
 }
 
 fn logs(page: &mut Page, settings: &logs::Settings) {

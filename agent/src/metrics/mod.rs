@@ -44,6 +44,7 @@ mod selinux;
 mod sockstat;
 mod softnet;
 mod stat;
+mod textfile;
 mod time;
 mod timex;
 mod udp_queues;
@@ -54,6 +55,7 @@ mod vmstat;
 mod attributes;
 mod mounts;
 mod pattern;
+mod prom;
 mod rtnetlink;
 mod source;
 mod statfs;
@@ -67,6 +69,7 @@ use crate::listener::Address;
 use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::scraper::Job;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +83,8 @@ pub struct Settings {
     /// Collectors that are on, by node_exporter's names. Default: all that exist.
     pub collectors: Vec<String>,
     pub roots: Roots,
+    /// Where other programs leave `*.prom` files. Default: none.
+    pub textfiles: Vec<PathBuf>,
 }
 
 /// Names of all collectors, for config checking and defaults, in page order.
@@ -107,6 +112,7 @@ pub const COLLECTORS: &[&str] = &[
     "sockstat",
     "softnet",
     "stat",
+    "textfile",
     "time",
     "timex",
     "udp_queues",
@@ -150,7 +156,7 @@ impl Metrics {
         let (enabled, collectors) = COLLECTORS
             .iter()
             .filter(|name| settings.collectors.iter().any(|chosen| chosen == *name))
-            .filter_map(|name| Some((*name, make(name, &settings.roots)?)))
+            .filter_map(|name| Some((*name, make(name, settings)?)))
             .unzip();
         let shared = Arc::new(Shared::default());
         let jobs = scraper::start(Collectors::new(collectors), registry, shared.clone())
@@ -169,7 +175,8 @@ impl Metrics {
 }
 
 /// The collector of that name.
-fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
+fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
+    let roots = &settings.roots;
     Some(match name {
         "arp" => Box::new(arp::Arp::new(roots)),
         "btrfs" => Box::new(btrfs::Btrfs::new(roots)),
@@ -194,6 +201,7 @@ fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
         "softnet" => Box::new(softnet::Softnet::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
+        "textfile" => Box::new(textfile::Textfile::new(settings.textfiles.clone())),
         "time" => Box::new(time::Time::new(roots)),
         "timex" => Box::new(timex::Timex),
         "udp_queues" => Box::new(udp_queues::UdpQueues::new(roots)),

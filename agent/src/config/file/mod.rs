@@ -65,6 +65,7 @@ pub struct File {
     pub metrics_listen: Option<Vec<Located<Address>>>,
     pub collectors: Vec<String>,
     pub roots: Roots,
+    pub textfiles: Vec<PathBuf>,
     pub heartbeat: Option<Vec<Located<Address>>>,
     pub logs: LogsFile,
 }
@@ -80,7 +81,7 @@ pub struct AgentFile {
 /// Reads a whole tree; faults go to `report`.
 pub fn read(entries: &[Entry], report: &Report) -> File {
     read::root(entries, report, |root| {
-        let (collectors, roots, metrics_listen) = root.take("metrics").table(metrics);
+        let (collectors, roots, textfiles, metrics_listen) = root.take("metrics").table(metrics);
         File {
             agent: root.take("agent").table(agent),
             node: node(root.take("node")),
@@ -90,6 +91,7 @@ pub fn read(entries: &[Entry], report: &Report) -> File {
             metrics_listen,
             collectors,
             roots,
+            textfiles,
             heartbeat: root.take("heartbeat").table(|t| listen(t.take("listen"))),
             logs: root.take("logs").table(logs::logs),
         }
@@ -158,7 +160,14 @@ fn docker(table: &mut Table<'_>) -> docker::Settings {
     }
 }
 
-fn metrics(table: &mut Table<'_>) -> (Vec<String>, Roots, Option<Vec<Located<Address>>>) {
+fn metrics(
+    table: &mut Table<'_>,
+) -> (
+    Vec<String>,
+    Roots,
+    Vec<PathBuf>,
+    Option<Vec<Located<Address>>>,
+) {
     let default = Roots::default();
     let collectors = table
         .take("collectors")
@@ -169,7 +178,14 @@ fn metrics(table: &mut Table<'_>) -> (Vec<String>, Roots, Option<Vec<Located<Add
         rootfs: table.take("rootfs").path_buf().unwrap_or(default.rootfs),
         udev: table.take("udev").path_buf().unwrap_or(default.udev),
     });
-    (collectors, roots, listen(table.take("listen")))
+    let textfiles = table.take("textfile").table(|table| {
+        let directories = table.take("directories").list().unwrap_or_default();
+        directories
+            .iter()
+            .filter_map(|item| item.path_buf())
+            .collect()
+    });
+    (collectors, roots, textfiles, listen(table.take("listen")))
 }
 
 /// The collectors that are on, in the order of the page.

@@ -9,7 +9,7 @@ use super::pages::{Family, Labels, Pages};
 use super::{parse, parse_text, roots_in};
 use crate::metrics::collector::{Collectors, Selection};
 use crate::metrics::exposition::Page;
-use crate::metrics::{COLLECTORS, make};
+use crate::metrics::{COLLECTORS, Settings, make};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,12 @@ const ROOT_ONLY: [&str; 4] = [
 fn is_live(family: &str) -> bool {
     (family.starts_with("node_network_receive_") || family.starts_with("node_network_transmit_"))
         && family.ends_with("_total")
-        || ["node_time_seconds", "node_time_zone_offset_seconds"].contains(&family)
+        || [
+            "node_textfile_mtime_seconds",
+            "node_time_seconds",
+            "node_time_zone_offset_seconds",
+        ]
+        .contains(&family)
 }
 
 fn fixtures() -> Option<PathBuf> {
@@ -77,7 +82,16 @@ fn the_page_over_node_exporters_fixtures_is_node_exporters() {
     let ours = our_page(dir.path());
     let table = std::fs::read_to_string(fixtures.join("default-families.tsv")).unwrap();
     let all = parse_text(&std::fs::read_to_string(fixtures.join("e2e-output.txt")).unwrap());
-    let expected = of_our_collectors(&all, &table);
+    let mut expected = of_our_collectors(&all, &table);
+    for (name, family) in all
+        .iter()
+        .filter(|(name, _)| name.starts_with("testmetric"))
+    {
+        let mut family = family.clone(); // of the text files, whose path it names
+        let there = dir.path().to_string_lossy();
+        family.help = family.help.replace("collector/fixtures", &there);
+        expected.insert(name.clone(), family);
+    }
 
     let mut faults = Vec::new();
     let (mut families, mut series) = (0, 0);
@@ -158,11 +172,16 @@ fn of_our_collectors(all: &Pages, table: &str) -> Pages {
 }
 
 fn our_page(fixtures: &Path) -> Pages {
-    let roots = roots_in(fixtures);
+    let settings = Settings {
+        listen: Vec::new(),
+        collectors: Vec::new(),
+        roots: roots_in(fixtures),
+        textfiles: vec![fixtures.join("textfile/two_metric_files")],
+    };
     let collectors = COLLECTORS
         .iter()
         .filter(|name| !NOT_IN_FIXTURES.contains(name))
-        .map(|name| make(name, &roots).unwrap())
+        .map(|name| make(name, &settings).unwrap())
         .collect();
     let mut page = Page::default();
     let deadline = Instant::now() + Duration::from_secs(60);

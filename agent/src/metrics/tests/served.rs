@@ -66,6 +66,7 @@ async fn serve(roots: Roots, collectors: &[&str]) -> (Arc<Metrics>, SocketAddr, 
         listen: Vec::new(),
         collectors: collectors.iter().map(|name| (*name).into()).collect(),
         roots,
+        textfiles: Vec::new(),
     };
     let registry = prometheus::Registry::new();
     let own = prometheus::IntGauge::new("agent_test", "Own family.").unwrap();
