@@ -81,17 +81,17 @@ pub struct AgentFile {
 /// Reads a whole tree; faults go to `report`.
 pub fn read(entries: &[Entry], report: &Report) -> File {
     read::root(entries, report, |root| {
-        let (collectors, roots, textfiles, metrics_listen) = root.take("metrics").table(metrics);
+        let metrics = root.take("metrics").table(metrics);
         File {
             agent: root.take("agent").table(agent),
             node: node(root.take("node")),
             cloud: root.take("cloud").table(cloud),
             docker: root.take("docker").table(docker),
             containers: root.take("containers").named(containers::container),
-            metrics_listen,
-            collectors,
-            roots,
-            textfiles,
+            metrics_listen: metrics.listen,
+            collectors: metrics.collectors,
+            roots: metrics.roots,
+            textfiles: metrics.textfiles,
             heartbeat: root.take("heartbeat").table(|t| listen(t.take("listen"))),
             logs: root.take("logs").table(logs::logs),
         }
@@ -160,14 +160,15 @@ fn docker(table: &mut Table<'_>) -> docker::Settings {
     }
 }
 
-fn metrics(
-    table: &mut Table<'_>,
-) -> (
-    Vec<String>,
-    Roots,
-    Vec<PathBuf>,
-    Option<Vec<Located<Address>>>,
-) {
+/// `[metrics]` as written.
+struct MetricsFile {
+    listen: Option<Vec<Located<Address>>>,
+    collectors: Vec<String>,
+    roots: Roots,
+    textfiles: Vec<PathBuf>,
+}
+
+fn metrics(table: &mut Table<'_>) -> MetricsFile {
     let default = Roots::default();
     let collectors = table
         .take("collectors")
@@ -185,7 +186,12 @@ fn metrics(
             .filter_map(|item| item.path_buf())
             .collect()
     });
-    (collectors, roots, textfiles, listen(table.take("listen")))
+    MetricsFile {
+        listen: listen(table.take("listen")),
+        collectors,
+        roots,
+        textfiles,
+    }
 }
 
 /// The collectors that are on, in the order of the page.
