@@ -8,7 +8,7 @@ use crate::control::serve::{Command, Control};
 use crate::dns::Resolver;
 use crate::heartbeat::Heartbeat;
 use crate::host::sockets::{self, BindError, Inherited};
-use crate::http::{self, Handler};
+use crate::http::{self, Door, Handler};
 use crate::listener::{Address, Listener};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -165,9 +165,10 @@ impl Rooms {
             supervise: self.supervise.clone(),
             commands: commands.clone(),
         };
-        self.serve("control", vec![ready.control], Arc::new(control));
-        self.serve("heartbeat", ready.heartbeat, self.heartbeat.clone());
-        self.serve("metrics", ready.metrics, self.metrics.clone());
+        self.serve("control", vec![ready.control], None, Arc::new(control));
+        self.serve("heartbeat", ready.heartbeat, None, self.heartbeat.clone());
+        let (door, handler) = self.metrics.front();
+        self.serve("metrics", ready.metrics, door, handler);
         let (intake, drain) = (self.intake.clone(), self.drain.clone());
         self.start("logs", ready.logs.run(ready.forward, intake.clone(), drain));
         self.start("supervision", ready.supervisor.run(intake.clone()));
@@ -179,11 +180,23 @@ impl Rooms {
         self.start("metadata", metadata);
     }
 
-    fn serve(&mut self, room: &str, listeners: Vec<Listener>, handler: Arc<dyn Handler>) {
+    fn serve(
+        &mut self,
+        room: &str,
+        listeners: Vec<Listener>,
+        door: Option<Arc<dyn Door>>,
+        handler: Arc<dyn Handler>,
+    ) {
         for listener in listeners {
             let name = format!("{room} on {}", listener.address());
             let beat = self.pulse.register(name.clone(), HTTP_ALLOWANCE);
-            let server = http::serve(listener, handler.clone(), beat, self.intake.clone());
+            let server = http::serve(
+                listener,
+                door.clone(),
+                handler.clone(),
+                beat,
+                self.intake.clone(),
+            );
             self.start(&name, server);
         }
     }

@@ -15,16 +15,19 @@
 mod collector;
 mod exposition;
 mod gzip;
+mod options;
 mod process;
 mod registry;
 mod scraper;
 mod serve;
+pub mod web;
 
 // collectors
 mod arp;
 mod btrfs;
 mod conntrack;
 mod cpu;
+mod cpuinfo;
 mod diskstats;
 mod dmi;
 mod entropy;
@@ -65,11 +68,14 @@ mod udev;
 mod tests;
 
 use crate::host::roots::Roots;
+use crate::http::{Door, Handler};
 use crate::listener::Address;
 use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::scraper::Job;
-use std::path::PathBuf;
+use crate::metrics::web::{Entry, Guard, Web};
+pub use options::{Filter, Options};
+pub use pattern::check as check_pattern;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,8 +89,7 @@ pub struct Settings {
     /// Collectors that are on, by node_exporter's names. Default: all that exist.
     pub collectors: Vec<String>,
     pub roots: Roots,
-    /// Where other programs leave `*.prom` files. Default: none.
-    pub textfiles: Vec<PathBuf>,
+    pub options: Options,
 }
 
 /// Names of all collectors, for config checking and defaults, in page order.
@@ -136,6 +141,10 @@ pub struct Metrics {
     /// Collectors that are on.
     enabled: Vec<&'static str>,
     shared: Arc<Shared>,
+    telemetry_path: String,
+    /// Scrapes served or waiting at once.
+    places: usize,
+    web: Option<Arc<Web>>,
 }
 
 /// Counted on both sides: by the HTTP side and by the thread.
@@ -159,14 +168,35 @@ impl Metrics {
             .filter_map(|name| Some((*name, make(name, settings)?)))
             .unzip();
         let shared = Arc::new(Shared::default());
-        let jobs = scraper::start(Collectors::new(collectors), registry, shared.clone())
-            .inspect_err(|error| error!(%error, "cannot start the metrics thread"))
-            .ok();
+        let jobs = scraper::start(
+            Collectors::new(collectors),
+            registry,
+            shared.clone(),
+            &settings.options,
+        )
+        .inspect_err(|error| error!(%error, "cannot start the metrics thread"))
+        .ok();
         Arc::new(Metrics {
             jobs,
             enabled,
             shared,
+            telemetry_path: settings.options.telemetry_path.clone(),
+            places: scraper::places(&settings.options),
+            web: settings.options.web_config.clone().map(Web::new),
         })
+    }
+
+    /// What the listeners serve: the room, behind the web configuration where there is one.
+    pub fn front(self: &Arc<Metrics>) -> (Option<Arc<dyn Door>>, Arc<dyn Handler>) {
+        let inner: Arc<dyn Handler> = self.clone();
+        let Some(web) = self.web.clone() else {
+            return (None, inner);
+        };
+        let guard = Guard {
+            web: web.clone(),
+            inner,
+        };
+        (Some(Arc::new(Entry(web))), Arc::new(guard))
     }
 
     pub fn status(&self) -> Status {
@@ -176,23 +206,27 @@ impl Metrics {
 
 /// The collector of that name.
 fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
-    let roots = &settings.roots;
+    let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
         "arp" => Box::new(arp::Arp::new(roots)),
         "btrfs" => Box::new(btrfs::Btrfs::new(roots)),
         "conntrack" => Box::new(conntrack::Conntrack::new(roots)),
-        "cpu" => Box::new(cpu::Cpu::new(roots)),
-        "diskstats" => Box::new(diskstats::Diskstats::new(roots)),
+        "cpu" => Box::new(cpu::Cpu::new(roots, options)),
+        "diskstats" => Box::new(diskstats::Diskstats::new(roots, &options.diskstats)),
         "dmi" => Box::new(dmi::Dmi::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
-        "filesystem" => Box::new(filesystem::Filesystem::new(roots)),
+        "filesystem" => Box::new(filesystem::Filesystem::new(
+            roots,
+            &options.mount_points,
+            &options.fs_types,
+        )),
         "kernel_hung" => Box::new(kernel_hung::KernelHung::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
         "netclass" => Box::new(netclass::Netclass::new(roots)),
-        "netdev" => Box::new(netdev::Netdev::new()),
-        "netstat" => Box::new(netstat::Netstat::new(roots)),
+        "netdev" => Box::new(netdev::Netdev::new(&options.netdev)),
+        "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
         "nvme" => Box::new(nvme::Nvme::new(roots)),
         "os" => Box::new(os::Os::new(roots)),
         "pressure" => Box::new(pressure::Pressure::new(roots)),
@@ -201,12 +235,12 @@ fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
         "softnet" => Box::new(softnet::Softnet::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
-        "textfile" => Box::new(textfile::Textfile::new(settings.textfiles.clone())),
+        "textfile" => Box::new(textfile::Textfile::new(options.textfiles.clone())),
         "time" => Box::new(time::Time::new(roots)),
         "timex" => Box::new(timex::Timex),
         "udp_queues" => Box::new(udp_queues::UdpQueues::new(roots)),
         "uname" => Box::new(uname::Uname),
-        "vmstat" => Box::new(vmstat::Vmstat::new(roots)),
+        "vmstat" => Box::new(vmstat::Vmstat::new(roots, &options.vmstat_fields)),
         _ => return None,
     })
 }

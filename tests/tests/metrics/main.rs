@@ -3,7 +3,9 @@
 // A helper of a test may fail like the test.
 #![allow(clippy::unwrap_used)]
 
+mod hostile;
 mod node_exporter;
 mod page;
 mod prometheus;
 mod served;
+mod web;

@@ -1,11 +1,33 @@
 //! Debian's Prometheus scrapes the agent and finds what dashboards and alerts ask for.
 
 use crate::page::{Beside, installed};
+use crate::web::{HASH, certificate, with_web};
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
 use tests::agent::{Place, free_port};
 use tests::{http, wait};
+
+/// Prometheus with one job, whose target stands in `job`, and its API.
+fn prometheus(place: &Place, job: &str) -> (Beside, SocketAddr) {
+    let program = installed("prometheus", "prometheus");
+    let config = place.path("prometheus.yml");
+    let text = format!(
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n\
+         - job_name: node\n{job}"
+    );
+    fs::write(&config, text).unwrap();
+    let api = free_port();
+    let beside = Beside::start(
+        &program,
+        &[
+            &format!("--config.file={}", config.display()),
+            &format!("--storage.tsdb.path={}", place.path("tsdb").display()),
+            &format!("--web.listen-address={api}"),
+        ],
+    );
+    (beside, api)
+}
 
 /// The value of the only series that the query finds, once there is one.
 fn query(api: SocketAddr, query: &str) -> Option<f64> {
@@ -20,25 +42,13 @@ fn query(api: SocketAddr, query: &str) -> Option<f64> {
 
 #[test]
 fn prometheus_scrapes_the_agent_and_has_its_series() {
-    let program = installed("prometheus", "prometheus");
     let place = Place::new();
     let _agent = place.start("");
-    let config = place.path("prometheus.yml");
-    let text = format!(
-        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n\
-         - job_name: node\n  static_configs: [ {{ targets: [ \"{}\" ] }} ]\n",
+    let target = format!(
+        "  static_configs: [ {{ targets: [ \"{}\" ] }} ]\n",
         place.metrics
     );
-    fs::write(&config, text).unwrap();
-    let api = free_port();
-    let _prometheus = Beside::start(
-        &program,
-        &[
-            &format!("--config.file={}", config.display()),
-            &format!("--storage.tsdb.path={}", place.path("tsdb").display()),
-            &format!("--web.listen-address={api}"),
-        ],
-    );
+    let (_prometheus, api) = prometheus(&place, &target);
     // 0 where the first scrape was refused or could not be parsed.
     wait::until("the agent is up to Prometheus", || {
         query(api, "up").filter(|up| *up > 0.0)
@@ -77,4 +87,32 @@ fn prometheus_scrapes_the_agent_and_has_its_series() {
     ] {
         assert!(page.contains(&format!("\n{name} 0\n")), "{name}");
     }
+}
+
+#[test]
+fn prometheus_scrapes_through_tls_with_a_login() {
+    let place = Place::new();
+    certificate(&place, "web", None);
+    with_web(
+        &place,
+        &format!(
+            "tls_server_config: {{cert_file: web.crt, key_file: web.key}}\n\
+             basic_auth_users: {{alice: {HASH}}}\n"
+        ),
+    );
+    let mut agent = place.spawn();
+    agent.wait_ready();
+    let (_prometheus, api) = prometheus(
+        &place,
+        &format!(
+            "  scheme: https\n  tls_config: {{ ca_file: web.crt }}\n\
+             \x20 basic_auth: {{ username: alice, password: fakepassword }}\n\
+             \x20 static_configs: [ {{ targets: [ \"{}\" ] }} ]\n",
+            place.metrics
+        ),
+    );
+    wait::until("the agent is up to Prometheus", || {
+        query(api, "up").filter(|up| *up > 0.0)
+    });
+    wait::until("node_load1 is there", || query(api, "node_load1"));
 }

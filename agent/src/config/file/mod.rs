@@ -6,6 +6,7 @@
 
 mod containers;
 mod logs;
+mod metrics;
 
 pub use containers::{CONDITIONS, ContainerFile, PULL_POLICIES};
 pub use logs::{InputFile, LogsFile, WHEN_FULL};
@@ -17,7 +18,8 @@ use crate::config::read::{self, Item, Report, Table, Wrong, suggest};
 use crate::config::values;
 use crate::host::roots::Roots;
 use crate::listener::Address;
-use crate::{cloud, docker, metrics, telemetry};
+use crate::metrics::{COLLECTORS, Options};
+use crate::{cloud, docker, telemetry};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -65,7 +67,7 @@ pub struct File {
     pub metrics_listen: Option<Vec<Located<Address>>>,
     pub collectors: Vec<String>,
     pub roots: Roots,
-    pub textfiles: Vec<PathBuf>,
+    pub metrics: Options,
     pub heartbeat: Option<Vec<Located<Address>>>,
     pub logs: LogsFile,
 }
@@ -81,17 +83,18 @@ pub struct AgentFile {
 /// Reads a whole tree; faults go to `report`.
 pub fn read(entries: &[Entry], report: &Report) -> File {
     read::root(entries, report, |root| {
-        let metrics = root.take("metrics").table(metrics);
+        let (collectors, roots, metrics, metrics_listen) =
+            root.take("metrics").table(metrics_section);
         File {
             agent: root.take("agent").table(agent),
             node: node(root.take("node")),
             cloud: root.take("cloud").table(cloud),
             docker: root.take("docker").table(docker),
             containers: root.take("containers").named(containers::container),
-            metrics_listen: metrics.listen,
-            collectors: metrics.collectors,
-            roots: metrics.roots,
-            textfiles: metrics.textfiles,
+            metrics_listen,
+            collectors,
+            roots,
+            metrics,
             heartbeat: root.take("heartbeat").table(|t| listen(t.take("listen"))),
             logs: root.take("logs").table(logs::logs),
         }
@@ -160,38 +163,21 @@ fn docker(table: &mut Table<'_>) -> docker::Settings {
     }
 }
 
-/// `[metrics]` as written.
-struct MetricsFile {
-    listen: Option<Vec<Located<Address>>>,
-    collectors: Vec<String>,
-    roots: Roots,
-    textfiles: Vec<PathBuf>,
-}
+type MetricsFile = (Vec<String>, Roots, Options, Option<Vec<Located<Address>>>);
 
-fn metrics(table: &mut Table<'_>) -> MetricsFile {
+fn metrics_section(table: &mut Table<'_>) -> MetricsFile {
     let default = Roots::default();
     let collectors = table
         .take("collectors")
-        .table(|table| collectors(table, metrics::COLLECTORS));
+        .table(|table| collectors(table, COLLECTORS));
     let roots = table.take("paths").table(|table| Roots {
         proc: table.take("procfs").path_buf().unwrap_or(default.proc),
         sys: table.take("sysfs").path_buf().unwrap_or(default.sys),
         rootfs: table.take("rootfs").path_buf().unwrap_or(default.rootfs),
         udev: table.take("udev").path_buf().unwrap_or(default.udev),
     });
-    let textfiles = table.take("textfile").table(|table| {
-        let directories = table.take("directories").list().unwrap_or_default();
-        directories
-            .iter()
-            .filter_map(|item| item.path_buf())
-            .collect()
-    });
-    MetricsFile {
-        listen: listen(table.take("listen")),
-        collectors,
-        roots,
-        textfiles,
-    }
+    let options = metrics::options(table);
+    (collectors, roots, options, listen(table.take("listen")))
 }
 
 /// The collectors that are on, in the order of the page.
