@@ -174,6 +174,13 @@ fn metrics(page: &mut Page, settings: &metrics::Settings) {
     page.line("sysfs", &path(&settings.roots.sys));
     page.line("rootfs", &path(&settings.roots.rootfs));
     page.line("udev", &path(&settings.roots.udev));
+    page.section("metrics.textfile");
+    let directories: Vec<String> = options
+        .textfiles
+        .iter()
+        .map(|directory| directory.to_string_lossy().into_owned())
+        .collect();
+    page.line("directories", &array(&directories));
 }
 
 /// An empty exclusion is said: without the key the default would hold.

@@ -24,26 +24,42 @@ mod serve;
 pub mod web;
 
 // collectors
+mod arp;
+mod btrfs;
+mod conntrack;
 mod cpu;
 mod cpuinfo;
 mod diskstats;
+mod dmi;
 mod entropy;
 mod filefd;
 mod filesystem;
+mod kernel_hung;
 mod loadavg;
 mod meminfo;
+mod netclass;
 mod netdev;
 mod netstat;
+mod nvme;
+mod os;
 mod pressure;
+mod schedstat;
+mod selinux;
 mod sockstat;
+mod softnet;
 mod stat;
+mod textfile;
 mod time;
+mod timex;
+mod udp_queues;
 mod uname;
 mod vmstat;
 
 // what collectors read with
+mod attributes;
 mod mounts;
 mod pattern;
+mod prom;
 mod rtnetlink;
 mod source;
 mod statfs;
@@ -79,19 +95,33 @@ pub struct Settings {
 
 /// Names of all collectors, for config checking and defaults, in page order.
 pub const COLLECTORS: &[&str] = &[
+    "arp",
+    "btrfs",
+    "conntrack",
     "cpu",
     "diskstats",
+    "dmi",
     "entropy",
     "filefd",
     "filesystem",
+    "kernel_hung",
     "loadavg",
     "meminfo",
+    "netclass",
     "netdev",
     "netstat",
+    "nvme",
+    "os",
     "pressure",
+    "schedstat",
+    "selinux",
     "sockstat",
+    "softnet",
     "stat",
+    "textfile",
     "time",
+    "timex",
+    "udp_queues",
     "uname",
     "vmstat",
 ];
@@ -179,8 +209,12 @@ impl Metrics {
 fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
+        "arp" => Box::new(arp::Arp::new(roots)),
+        "btrfs" => Box::new(btrfs::Btrfs::new(roots)),
+        "conntrack" => Box::new(conntrack::Conntrack::new(roots)),
         "cpu" => Box::new(cpu::Cpu::new(roots, options)),
         "diskstats" => Box::new(diskstats::Diskstats::new(roots, &options.diskstats)),
+        "dmi" => Box::new(dmi::Dmi::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
         "filesystem" => Box::new(filesystem::Filesystem::new(
@@ -188,14 +222,24 @@ fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
             &options.mount_points,
             &options.fs_types,
         )),
+        "kernel_hung" => Box::new(kernel_hung::KernelHung::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
+        "netclass" => Box::new(netclass::Netclass::new(roots)),
         "netdev" => Box::new(netdev::Netdev::new(&options.netdev)),
         "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
+        "nvme" => Box::new(nvme::Nvme::new(roots)),
+        "os" => Box::new(os::Os::new(roots)),
         "pressure" => Box::new(pressure::Pressure::new(roots)),
+        "schedstat" => Box::new(schedstat::Schedstat::new(roots)),
+        "selinux" => Box::new(selinux::Selinux::new(roots)),
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
+        "softnet" => Box::new(softnet::Softnet::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
+        "textfile" => Box::new(textfile::Textfile::new(options.textfiles.clone())),
         "time" => Box::new(time::Time::new(roots)),
+        "timex" => Box::new(timex::Timex),
+        "udp_queues" => Box::new(udp_queues::UdpQueues::new(roots)),
         "uname" => Box::new(uname::Uname),
         "vmstat" => Box::new(vmstat::Vmstat::new(roots, &options.vmstat_fields)),
         _ => return None,

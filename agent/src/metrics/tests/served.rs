@@ -16,8 +16,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// What a container or another kernel may lack: clock sources, PSI.
-const MAY_BE_ABSENT: [&str; 2] = ["time", "pressure"];
+/// What a container, a virtual machine or another kernel may lack.
+const MAY_BE_ABSENT: [&str; 7] = [
+    "conntrack",
+    "dmi",
+    "kernel_hung",
+    "nvme",
+    "pressure",
+    "schedstat",
+    "time",
+];
 
 struct Answer {
     status: u16,
