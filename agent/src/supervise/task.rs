@@ -135,7 +135,7 @@ pub(super) struct Held {
 enum Heard {
     Stop,
     Wanted(bool),
-    Done(Outcome),
+    Done(Box<Outcome>),
     Tidied(Result<bool, docker::Error>),
     Hint(Option<Hint>),
     Progress,
@@ -204,7 +204,7 @@ impl Task {
                 }
                 // The supervisor dropped its end: nobody wants this task.
                 Heard::Wanted(false) | Heard::Hint(None) => return,
-                Heard::Done(outcome) => self.done(outcome),
+                Heard::Done(outcome) => self.done(*outcome),
                 Heard::Tidied(answer) => self.tidied(answer),
                 Heard::Hint(Some(hint)) => self.hinted(hint),
                 Heard::Progress => {
@@ -228,7 +228,7 @@ impl Task {
         tokio::select! {
             () = stop.cancelled() => Heard::Stop,
             changed = self.wanted.changed() => Heard::Wanted(changed.is_ok()),
-            outcome = async { match doing { Some((_, work)) => work.await, None => std::future::pending().await } } => Heard::Done(outcome),
+            outcome = async { match doing { Some((_, work)) => work.await, None => std::future::pending().await } } => Heard::Done(Box::new(outcome)),
             answer = async { match tidying { Some(work) => work.await, None => std::future::pending().await } } => Heard::Tidied(answer),
             hint = self.hints.recv(), if open => Heard::Hint(hint),
             Ok(()) = self.progress.1.changed() => Heard::Progress,
