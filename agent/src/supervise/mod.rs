@@ -26,6 +26,7 @@ pub mod spec;
 pub mod state;
 pub mod supervisor;
 pub mod task;
+pub mod transition;
 pub mod watcher;
 
 pub use supervisor::{Supervisor, new};

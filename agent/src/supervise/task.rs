@@ -1,4 +1,4 @@
-//! One container's own task: hears, lets [`state::next`] decide, acts.
+//! One container's own task: hears, lets [`transition::next`] decide, acts.
 //!
 //! One action on Docker at a time, each with a deadline, so a container that
 //! hangs hangs alone. While Docker is silent nothing is begun; when it answers
@@ -11,6 +11,7 @@ use super::memory::Entry;
 use super::probe::{self, Verdict};
 use super::report::Report;
 use super::state::{self, Action, Event, Failure, Policy, Signal, State, Swap, Wish};
+use super::transition;
 use super::{Container, Probe};
 use crate::chain::Chain;
 use crate::docker::{self, Docker, container::Summary, events};
@@ -350,7 +351,7 @@ impl Task {
 
     pub(super) fn feed(&mut self, event: Event) {
         let before = self.state.clone();
-        let step = state::next(before.clone(), event, Instant::now(), &self.policy());
+        let step = transition::next(before.clone(), event, Instant::now(), &self.policy());
         if step.surprise {
             self.ground.counts.surprises.inc();
             tracing::debug!(container = self.name(), state = ?before, ?event, "event ignored");

@@ -2,8 +2,9 @@
 //! that is not there.
 
 use super::state::{
-    Action, Event, Exited, Failure, Policy, Sight, Signal, State, Swap, Then, Wish, next,
+    Action, Event, Exited, Failure, Policy, Sight, Signal, State, Swap, Then, Wish,
 };
+use super::transition::next;
 use super::{
     Condition, Container, ContainerStatus, Dependency, ExitClass, Parts, Phase, PullPolicy,
     Settings, Target, order, spec::Spec,
