@@ -21,28 +21,44 @@ mod scraper;
 mod serve;
 
 // collectors
+mod bonding;
+mod cgroups;
 mod cpu;
+mod cpufreq;
 mod diskstats;
+mod edac;
 mod entropy;
 mod filefd;
 mod filesystem;
+mod interrupts;
 mod loadavg;
+mod mdadm;
 mod meminfo;
 mod netdev;
 mod netstat;
+mod nfs;
+mod nfsd;
 mod pressure;
+mod processes;
+mod rapl;
 mod sockstat;
+mod softirqs;
 mod stat;
+mod thermal_zone;
 mod time;
 mod uname;
 mod vmstat;
+mod watchdog;
+mod xfs;
 
 // what collectors read with
 mod mounts;
 mod pattern;
+mod rpc;
 mod rtnetlink;
 mod source;
 mod statfs;
+mod sysfs;
 mod udev;
 
 #[cfg(test)]
@@ -63,29 +79,41 @@ use tracing::error;
 pub struct Settings {
     /// Default 0.0.0.0:9100 (one socket on [::] where IPv6 is there is not assumed). Empty: off.
     pub listen: Vec<Address>,
-    /// Collectors that are on, by node_exporter's names. Default: all that exist.
+    /// Collectors that are on, by node_exporter's names. Default: [`COLLECTORS`].
     pub collectors: Vec<String>,
     pub roots: Roots,
 }
 
-/// Names of all collectors, for config checking and defaults, in page order.
+/// Collectors that are on by default, in page order.
 pub const COLLECTORS: &[&str] = &[
+    "bonding",
     "cpu",
+    "cpufreq",
     "diskstats",
+    "edac",
     "entropy",
     "filefd",
     "filesystem",
     "loadavg",
+    "mdadm",
     "meminfo",
     "netdev",
     "netstat",
+    "nfs",
+    "nfsd",
     "pressure",
     "sockstat",
     "stat",
+    "thermal_zone",
     "time",
     "uname",
     "vmstat",
+    "watchdog",
+    "xfs",
 ];
+
+/// Collectors that are off unless the config includes them, as with node_exporter.
+pub const OPTIONAL: &[&str] = &["cgroups", "interrupts", "processes", "rapl", "softirqs"];
 
 /// For `agent status`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -118,10 +146,12 @@ struct Shared {
 
 impl Metrics {
     /// `registry` holds the agent's own `agent_*` families, appended to each page.
-    /// Names that are not in [`COLLECTORS`] are ignored: the config is checked before.
+    /// Names that are in neither [`COLLECTORS`] nor [`OPTIONAL`] are ignored: the config is
+    /// checked before.
     pub fn new(settings: &Settings, registry: prometheus::Registry) -> Arc<Metrics> {
         let (enabled, collectors) = COLLECTORS
             .iter()
+            .chain(OPTIONAL)
             .filter(|name| settings.collectors.iter().any(|chosen| chosen == *name))
             .filter_map(|name| Some((*name, make(name, &settings.roots)?)))
             .unzip();
@@ -144,21 +174,35 @@ impl Metrics {
 /// The collector of that name.
 fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
     Some(match name {
+        "bonding" => Box::new(bonding::Bonding::new(roots)),
+        "cgroups" => Box::new(cgroups::Cgroups::new(roots)),
         "cpu" => Box::new(cpu::Cpu::new(roots)),
+        "cpufreq" => Box::new(cpufreq::Cpufreq::new(roots)),
         "diskstats" => Box::new(diskstats::Diskstats::new(roots)),
+        "edac" => Box::new(edac::Edac::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
         "filesystem" => Box::new(filesystem::Filesystem::new(roots)),
+        "interrupts" => Box::new(interrupts::Interrupts::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
+        "mdadm" => Box::new(mdadm::Mdadm::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
         "netdev" => Box::new(netdev::Netdev::new()),
         "netstat" => Box::new(netstat::Netstat::new(roots)),
+        "nfs" => Box::new(nfs::Nfs::new(roots)),
+        "nfsd" => Box::new(nfsd::Nfsd::new(roots)),
         "pressure" => Box::new(pressure::Pressure::new(roots)),
+        "processes" => Box::new(processes::Processes::new(roots)),
+        "rapl" => Box::new(rapl::Rapl::new(roots)),
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
+        "softirqs" => Box::new(softirqs::Softirqs::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
+        "thermal_zone" => Box::new(thermal_zone::ThermalZone::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
         "uname" => Box::new(uname::Uname),
         "vmstat" => Box::new(vmstat::Vmstat::new(roots)),
+        "watchdog" => Box::new(watchdog::Watchdog::new(roots)),
+        "xfs" => Box::new(xfs::Xfs::new(roots)),
         _ => return None,
     })
 }

@@ -16,8 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// What a container or another kernel may lack: clock sources, PSI.
-const MAY_BE_ABSENT: [&str; 2] = ["time", "pressure"];
+/// What a container, another kernel or other hardware may lack.
+const MAY_BE_ABSENT: [&str; 7] = [
+    "bonding", "mdadm", "nfs", "nfsd", "pressure", "time", "watchdog",
+];
 
 struct Answer {
     status: u16,
