@@ -44,6 +44,7 @@ mod rapl;
 mod sockstat;
 mod softirqs;
 mod stat;
+mod tcpstat;
 mod thermal_zone;
 mod time;
 mod uname;
@@ -197,6 +198,7 @@ fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
         "softirqs" => Box::new(softirqs::Softirqs::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
+        "tcpstat" => Box::new(tcpstat::Tcpstat::new(roots)),
         "thermal_zone" => Box::new(thermal_zone::ThermalZone::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
         "uname" => Box::new(uname::Uname),

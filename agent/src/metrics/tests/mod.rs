@@ -1,7 +1,9 @@
 //! Shared by this room's tests: a page parser written against the format's
 //! specification, not against our writer, and a host made of a few files.
 
+mod bytes;
 mod conformance;
+mod lists;
 mod pages;
 mod served;
 
