@@ -1,8 +1,18 @@
 //! The one HTTP/1.1 server loop behind metrics, heartbeat and control.
 //!
-//! It knows nothing of routes: a room gives a [`Handler`]. Limits are here:
-//! a request head must arrive within [`HEAD_TIMEOUT`], and at most
-//! [`MAX_CONNECTIONS`] peers are served at once, the rest wait in the backlog.
+//! It knows nothing of routes: a room gives a [`Handler`], and a [`Door`] where
+//! a connection has to pass one, as with TLS. Limits are here, so that no peer
+//! can keep another out: at most [`MAX_CONNECTIONS`] are served at once, and
+//! while more wait, whoever did nothing for [`SPARED`] leaves. A request head
+//! has at most [`MAX_HEAD`] bytes and arrives within [`HEAD_TIMEOUT`]; a peer
+//! that reads nothing of its answer for [`STALL_TIMEOUT`] is cut off. A stop
+//! waits [`STOP_GRACE`] for peers that have yet to send or read something.
+
+mod places;
+mod stall;
+
+#[cfg(test)]
+mod tests;
 
 use crate::listener::{Listener, Stream};
 use crate::pulse::Beat;
@@ -12,38 +22,61 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use places::{Activity, Places};
+use stall::Stall;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// How long a peer may take to send a request head; also the keep-alive limit.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of a request head; more answers 431. Also bounds what is kept per connection.
+pub const MAX_HEAD: usize = 32 << 10;
+/// How long a peer may read nothing while an answer waits for it.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long passing the [`Door`] may take.
+pub const DOOR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections served at once by one listener.
 pub const MAX_CONNECTIONS: usize = 64;
+/// Idle for less than this, a connection keeps its place though others wait.
+pub const SPARED: Duration = Duration::from_secs(2);
+/// How long a stop waits for peers without a request in work.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Wait after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often an idle loop shows that it turns.
 pub const BEAT: Duration = Duration::from_secs(5);
+/// How often a peer that waits for a place looks for one.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub type Request = hyper::Request<Incoming>;
 pub type Reply = hyper::Response<Full<Bytes>>;
 pub type ReplyFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
+pub type EntryFuture = Pin<Box<dyn Future<Output = Option<Stream>> + Send>>;
 
 /// Answers one request. Failures are replies too.
 pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request) -> ReplyFuture;
 }
 
-/// Serves `listener` until `stop`; open connections then end with their current request.
+/// What a connection passes before its first request.
+pub trait Door: Send + Sync + 'static {
+    /// The stream to serve. `None`: turned away, and told why where it can be told.
+    fn enter(&self, stream: Stream) -> EntryFuture;
+}
+
+/// Serves `listener` until `stop`; open connections then end with their current
+/// request. Without a `door` what was accepted is served as it is.
 pub async fn serve(
     listener: Listener,
+    door: Option<Arc<dyn Door>>,
     handler: Arc<dyn Handler>,
     beat: Beat,
     stop: CancellationToken,
@@ -51,73 +84,113 @@ pub async fn serve(
     enum Event {
         Stop,
         Beat,
-        Accepted(io::Result<Stream>, OwnedSemaphorePermit),
-        Closed,
+        Look,
+        Accepted(io::Result<Stream>),
+        Closed(Id),
     }
-    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
+    let mut connections: JoinSet<()> = JoinSet::new();
+    let mut places = Places::new(MAX_CONNECTIONS);
+    // Accepted while all places were taken. The next one waits in the kernel.
+    let mut waiting: Option<Stream> = None;
     let mut tick = tokio::time::interval(BEAT);
+    let mut look = tokio::time::interval(LOOK);
+    // Nobody looks while nobody waits; that is not made up for.
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let event = tokio::select! {
             () = stop.cancelled() => Event::Stop,
             _ = tick.tick() => Event::Beat,
-            Some(_) = connections.join_next() => Event::Closed,
-            (accepted, permit) = accept(&listener, &limit) => Event::Accepted(accepted, permit),
+            Some(ended) = connections.join_next_with_id() => Event::Closed(match ended {
+                Ok((id, ())) => id,
+                Err(error) => error.id(),
+            }),
+            _ = look.tick(), if waiting.is_some() => Event::Look,
+            accepted = listener.accept(), if waiting.is_none() => Event::Accepted(accepted),
         };
         match event {
             Event::Stop => break,
             Event::Beat => beat.beat(),
-            Event::Closed => {}
-            Event::Accepted(Ok(stream), permit) => {
-                let connection = connection(stream, handler.clone(), stop.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
-            }
-            Event::Accepted(Err(error), _) => {
+            Event::Look => {}
+            Event::Closed(id) => places.free(id),
+            Event::Accepted(Ok(stream)) => waiting = Some(stream),
+            Event::Accepted(Err(error)) => {
                 warn!(listener = listener.address(), %error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+        let has_place = waiting.is_some() && (!places.are_full() || places.evict(SPARED));
+        if has_place && let Some(stream) = waiting.take() {
+            let activity = Activity::new();
+            let connection = Connection {
+                door: door.clone(),
+                handler: handler.clone(),
+                activity: activity.clone(),
+                stop: stop.clone(),
+            };
+            let task = connections.spawn(connection.serve(stream));
+            places.take(activity, task);
+        }
     }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if timeout(STOP_GRACE, ended).await.is_ok() {
+        return;
+    }
+    while places.evict(Duration::ZERO) {}
     while connections.join_next().await.is_some() {}
 }
 
-/// Takes a place, then a connection. Cancel-safe: a place given up is free again.
-async fn accept(
-    listener: &Listener,
-    limit: &Arc<Semaphore>,
-) -> (io::Result<Stream>, OwnedSemaphorePermit) {
-    let Ok(permit) = limit.clone().acquire_owned().await else {
-        return std::future::pending().await;
-    };
-    (listener.accept().await, permit)
+struct Connection {
+    door: Option<Arc<dyn Door>>,
+    handler: Arc<dyn Handler>,
+    activity: Activity,
+    stop: CancellationToken,
 }
 
-async fn connection(stream: Stream, handler: Arc<dyn Handler>, stop: CancellationToken) {
-    let service = service_fn(move |request| {
-        let reply = handler.handle(request);
-        async move { Ok::<_, Infallible>(reply.await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        result = connection.as_mut() => Some(result),
-        () = stop.cancelled() => None,
-    };
-    let result = match served {
-        Some(result) => result,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+impl Connection {
+    async fn serve(self, stream: Stream) {
+        let stream = match self.door {
+            None => Some(stream),
+            Some(door) => {
+                let entry = timeout(DOOR_TIMEOUT, door.enter(stream));
+                tokio::select! {
+                    entered = entry => entered.unwrap_or_default(),
+                    () = self.stop.cancelled() => None,
+                }
+            }
+        };
+        let Some(stream) = stream else { return };
+        let (handler, activity) = (self.handler, self.activity);
+        let service = service_fn(move |request| {
+            activity.begin();
+            let reply = handler.handle(request);
+            let activity = activity.clone();
+            async move {
+                let reply = reply.await;
+                activity.end();
+                Ok::<_, Infallible>(reply)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(Stall::new(stream, STALL_TIMEOUT)), service);
+        let mut connection = std::pin::pin!(connection);
+        let served = tokio::select! {
+            result = connection.as_mut() => Some(result),
+            () = self.stop.cancelled() => None,
+        };
+        let result = match served {
+            Some(result) => result,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            debug!(%error, "connection ended early");
         }
-    };
-    if let Err(error) = result {
-        debug!(%error, "connection ended early");
     }
 }
 
@@ -136,51 +209,4 @@ pub fn reply(status: u16, content_type: &'static str, body: impl Into<Bytes>) ->
 /// A one-line text reply, ended with a newline.
 pub fn text(status: u16, line: &str) -> Reply {
     reply(status, "text/plain; charset=utf-8", format!("{line}\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Handler, ReplyFuture, Request, serve, text};
-    use crate::listener::Listener;
-    use crate::pulse::Pulse;
-    use std::sync::Arc;
-    use std::time::Duration;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-    use tokio_util::sync::CancellationToken;
-
-    struct Slow;
-
-    impl Handler for Slow {
-        fn handle(&self, request: Request) -> ReplyFuture {
-            let path = request.uri().path().to_owned();
-            Box::pin(async move {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                text(200, &path)
-            })
-        }
-    }
-
-    #[tokio::test]
-    async fn a_stop_lets_the_current_request_finish_and_then_ends() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let beat = Pulse::default().register("http", Duration::from_secs(60));
-        let server = serve(Listener::Tcp(listener), Arc::new(Slow), beat, stop.clone());
-        let client = async {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
-            stream.write_all(request).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            stop.cancel();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            answer
-        };
-        let ((), answer) = tokio::join!(server, client);
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-        assert!(answer.ends_with("/hello\n"), "{answer}");
-        assert!(TcpStream::connect(address).await.is_err());
-    }
 }

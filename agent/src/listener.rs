@@ -1,13 +1,16 @@
-//! A bound listening socket, TCP or unix, and what it accepts.
+//! A bound listening socket, TCP or unix, and what it accepts. A connection may
+//! come to speak TLS later; who reads and writes it sees no difference.
 
+use rustix::net::{RecvFlags, recv};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 /// Where to listen: `127.0.0.1:24224` or `unix:/run/agent/forward.sock`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +40,8 @@ pub enum Listener {
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// One of the others behind a finished handshake.
+    Tls(Box<TlsStream<Stream>>),
 }
 
 impl Listener {
@@ -83,7 +88,27 @@ impl Stream {
                 Some(pid) => format!("unix peer, pid {pid}"),
                 None => "unix peer".into(),
             },
+            Stream::Tls(stream) => stream.get_ref().0.peer(),
         }
+    }
+
+    /// Waits for the first byte and leaves it where it is; `None` when the peer
+    /// closes without one. Behind TLS it can no longer be told.
+    pub async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0u8];
+        let readable = Interest::READABLE;
+        let length = match self {
+            Stream::Tcp(stream) => {
+                let look = || Ok(recv(stream, &mut byte, RecvFlags::PEEK)?.1);
+                stream.async_io(readable, look).await?
+            }
+            Stream::Unix(stream) => {
+                let look = || Ok(recv(stream, &mut byte, RecvFlags::PEEK)?.1);
+                stream.async_io(readable, look).await?
+            }
+            Stream::Tls(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok((length > 0).then_some(byte[0]))
     }
 }
 
@@ -96,6 +121,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
         }
     }
 }
@@ -109,6 +135,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
         }
     }
 
@@ -116,6 +143,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
@@ -123,6 +151,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -69,10 +69,13 @@ impl Host {
     /// id and start of every container: equal before and after means untouched.
     fn picture(&self) -> BTreeMap<String, String> {
         let format = "{{.Name}}={{.Id}} {{.State.Pid}} {{.State.StartedAt}}";
-        let ids = self.daemon.docker(&["ps", "-aq", "--no-trunc"]);
-        let mut inspect = vec!["inspect", "-f", format];
-        inspect.extend(ids.lines());
-        let all = self.daemon.docker(&inspect);
+        // One that is removed between the two calls fails the second.
+        let all = wait::until("all that is listed can be inspected", || {
+            let ids = self.daemon.docker(&["ps", "-aq", "--no-trunc"]);
+            let mut inspect = vec!["inspect", "-f", format];
+            inspect.extend(ids.lines());
+            self.daemon.try_docker(&inspect).ok()
+        });
         let pairs = all.lines().filter_map(|line| line.split_once('='));
         pairs
             .map(|(name, rest)| (name.trim_start_matches('/').into(), rest.into()))

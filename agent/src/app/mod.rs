@@ -9,6 +9,7 @@
 //! Stop: STOPPING, inputs and listeners close, the buffer is sealed, outputs
 //! drain until the deadline; containers are Docker's and outlive us.
 
+mod claim;
 mod identity;
 mod reload;
 mod rooms;
@@ -143,9 +144,7 @@ async fn serve(mut rooms: Rooms, signals: &mut Signals, notify: &Notify) -> anyh
 fn turn(rooms: &Rooms, notify: &Notify, said: &mut String) {
     let silent = rooms.pulse.silent();
     if silent.is_empty() {
-        if notify.watchdog_interval().is_some() {
-            notify.watchdog();
-        }
+        notify.watchdog();
     } else {
         error!(
             loops = silent.join(", "),

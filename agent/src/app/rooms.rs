@@ -1,13 +1,14 @@
 //! Every room, made and spawned.
 
+use super::claim::{Claim, claim};
 use super::identity::Identity;
 use super::snapshot;
 use crate::config::{self, Loaded, Settings};
 use crate::control::serve::{Command, Control};
 use crate::dns::Resolver;
 use crate::heartbeat::Heartbeat;
-use crate::host::sockets::{self, Inherited};
-use crate::http::{self, Handler};
+use crate::host::sockets::{self, BindError, Inherited};
+use crate::http::{self, Door, Handler};
 use crate::listener::{Address, Listener};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -49,6 +50,8 @@ pub struct Rooms {
     pub tasks: JoinSet<String>,
     pub running: BTreeSet<String>,
     ready: Option<Ready>,
+    /// Keeps other agents from the state directory.
+    _claim: Claim,
 }
 
 /// What waits to be spawned.
@@ -80,9 +83,9 @@ impl Rooms {
         let identity = Identity::new(settings.node.clone());
 
         state_directory(&settings.agent.state_dir)?;
-        // The control socket first: its holder is a second agent.
-        let control = sockets::bind(&Address::Unix(settings.agent.control.clone()))
-            .context("is another agent running?")?;
+        let state = claim(&settings.agent.state_dir)?;
+        // The control socket before the others: its holder is another agent.
+        let control = control_socket(&settings.agent.control)?;
         let forward_addresses: Vec<Address> = settings
             .logs
             .inputs
@@ -139,6 +142,7 @@ impl Rooms {
             drain: CancellationToken::new(),
             tasks: JoinSet::new(),
             running: BTreeSet::new(),
+            _claim: state,
             ready: Some(Ready {
                 supervisor,
                 logs: logs_room,
@@ -161,9 +165,10 @@ impl Rooms {
             supervise: self.supervise.clone(),
             commands: commands.clone(),
         };
-        self.serve("control", vec![ready.control], Arc::new(control));
-        self.serve("heartbeat", ready.heartbeat, self.heartbeat.clone());
-        self.serve("metrics", ready.metrics, self.metrics.clone());
+        self.serve("control", vec![ready.control], None, Arc::new(control));
+        self.serve("heartbeat", ready.heartbeat, None, self.heartbeat.clone());
+        let (door, handler) = self.metrics.front();
+        self.serve("metrics", ready.metrics, door, handler);
         let (intake, drain) = (self.intake.clone(), self.drain.clone());
         self.start("logs", ready.logs.run(ready.forward, intake.clone(), drain));
         self.start("supervision", ready.supervisor.run(intake.clone()));
@@ -175,11 +180,23 @@ impl Rooms {
         self.start("metadata", metadata);
     }
 
-    fn serve(&mut self, room: &str, listeners: Vec<Listener>, handler: Arc<dyn Handler>) {
+    fn serve(
+        &mut self,
+        room: &str,
+        listeners: Vec<Listener>,
+        door: Option<Arc<dyn Door>>,
+        handler: Arc<dyn Handler>,
+    ) {
         for listener in listeners {
             let name = format!("{room} on {}", listener.address());
             let beat = self.pulse.register(name.clone(), HTTP_ALLOWANCE);
-            let server = http::serve(listener, handler.clone(), beat, self.intake.clone());
+            let server = http::serve(
+                listener,
+                door.clone(),
+                handler.clone(),
+                beat,
+                self.intake.clone(),
+            );
             self.start(&name, server);
         }
     }
@@ -243,6 +260,16 @@ fn state_directory(path: &Path) -> anyhow::Result<()> {
         found.uid()
     );
     Ok(())
+}
+
+fn control_socket(path: &Path) -> anyhow::Result<Listener> {
+    let bound = sockets::bind(&Address::Unix(path.into()));
+    let held = matches!(bound, Err(BindError::InUse { .. }));
+    let bound = bound.map_err(anyhow::Error::from);
+    if held {
+        return bound.context("is another agent running?");
+    }
+    bound
 }
 
 /// systemd's listeners of that name where it holds any, else our own.

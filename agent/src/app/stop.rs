@@ -2,9 +2,10 @@
 
 use super::rooms::Rooms;
 use crate::host::notify::Notify;
+use crate::host::sockets;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// Kept back from the deadline for rooms to end after outputs were told to.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -24,6 +25,10 @@ pub async fn stop(mut rooms: Rooms, notify: &Notify) -> anyhow::Result<()> {
             );
             return Ok(());
         }
+    }
+    // Not if another agent listens there by now.
+    if let Err(error) = sockets::remove_stale(&rooms.settings.agent.control) {
+        debug!(%error, "control socket's file stays");
     }
     info!("stopped");
     Ok(())

@@ -12,6 +12,19 @@ use std::time::Duration;
 /// A stop waits for the grace period of each container in turn.
 const DEADLINE: Duration = Duration::from_secs(900);
 
+/// The command of that verb for one container. What cannot be a container's
+/// name has no route, and need not be asked for.
+pub fn one(socket: &Path, name: &str, verb: &str) -> ExitCode {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if name.is_empty() || !name.bytes().all(allowed) {
+        complain(&format!(
+            "agent: no container can be named {name:?}: names have letters, digits, `_`, `.`, `-`"
+        ));
+        return ExitCode::from(FAILED);
+    }
+    act(socket, &format!("/containers/{name}/{verb}"))
+}
+
 /// Posts to `route` and prints what was done.
 pub fn act(socket: &Path, route: &str) -> ExitCode {
     let (success, body) = match ask(socket, Method::POST, route, DEADLINE) {

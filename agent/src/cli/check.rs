@@ -1,6 +1,8 @@
 //! `agent check`: validates, changes nothing.
 
-use crate::config::{self, Loaded, Origin, effective};
+use crate::chain::Chain;
+use crate::config::{self, Loaded, Origin, Settings, effective};
+use crate::metrics::web::{self, WebError};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -13,16 +15,37 @@ const FAULTY: u8 = 1;
 /// 1 faulty, 2 something could not be read.
 pub fn check(origin: &Origin, effective: bool) -> ExitCode {
     let outcome = config::load(origin);
+    let web = match &outcome {
+        Ok(loaded) => check_web(&loaded.settings),
+        Err(_) => Ok(()),
+    };
     // A reader that went away early (`| head`) changes nothing of the verdict.
-    let _ = tell(&outcome, effective);
+    let _ = tell(&outcome, web.as_ref().err(), effective);
     match outcome {
+        Ok(_) if web.is_err() => ExitCode::from(FAULTY),
         Ok(_) => ExitCode::SUCCESS,
         Err(faults) if faults.is_unreadable() => ExitCode::from(UNREADABLE),
         Err(_) => ExitCode::from(FAULTY),
     }
 }
 
-fn tell(outcome: &Result<Loaded, config::Faults>, effective: bool) -> io::Result<()> {
+/// The file that `metrics.web_config` names; none is right.
+fn check_web(settings: &Settings) -> Result<(), WebError> {
+    let path = settings.metrics.options.web_config.as_deref();
+    path.map_or(Ok(()), web::check)
+}
+
+fn tell(
+    outcome: &Result<Loaded, config::Faults>,
+    web: Option<&WebError>,
+    effective: bool,
+) -> io::Result<()> {
+    if let Some(fault) = web {
+        writeln!(io::stderr().lock(), "metrics.web_config: {}", Chain(fault))?;
+        if !effective {
+            return Ok(());
+        }
+    }
     match outcome {
         Err(faults) => writeln!(io::stderr().lock(), "{faults}"),
         Ok(loaded) => {

@@ -10,7 +10,7 @@ use crate::chain::Chain;
 use crate::config::{self, Faults, Origin};
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit codes, the same for every command. `status` adds [`DEGRADED`].
@@ -18,6 +18,12 @@ pub const FAILED: u8 = 1;
 pub const DEGRADED: u8 = 1;
 /// No agent answers, or a file cannot be read.
 pub const NO_AGENT: u8 = 2;
+
+const RUN_CODES: &str =
+    "Exit: 0 stopped in order, 1 could not start or a part ended unasked, 2 wrong command line";
+const CHECK_CODES: &str = "Exit: 0 valid, 1 faulty, 2 a file cannot be read";
+const STATUS_CODES: &str = "Exit: 0 all well, 1 degraded, 2 no agent answers";
+const ACT_CODES: &str = "Exit: 0 done, 1 refused, with the reason, 2 no agent answers";
 
 /// Supervises containers, exports node metrics and forwards logs on a container host.
 #[derive(Parser)]
@@ -30,8 +36,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent: the service itself
+    #[command(after_help = RUN_CODES)]
     Run(Files),
     /// Validate the config; all faults at once, nothing changed
+    #[command(after_help = CHECK_CODES)]
     Check {
         /// Files to check in place of /etc/agent/agent.toml and conf.d
         files: Vec<PathBuf>,
@@ -42,7 +50,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
-    /// Show everything at a glance; exit 0 all well, 1 degraded, 2 no agent
+    /// Show everything at a glance
+    #[command(after_help = STATUS_CODES)]
     Status {
         /// Only this container
         name: Option<String>,
@@ -53,17 +62,21 @@ enum Command {
         socket: Socket,
     },
     /// Apply the changed config; touches only what changed
+    #[command(after_help = ACT_CODES)]
     Reload {
         #[command(flatten)]
         socket: Socket,
     },
     /// Stop a container and start it afresh
+    #[command(after_help = ACT_CODES)]
     Restart {
+        /// The container
         name: String,
         #[command(flatten)]
         socket: Socket,
     },
     /// Stop a container, or all in reverse order of their start
+    #[command(after_help = ACT_CODES)]
     Stop {
         #[command(flatten)]
         target: Target,
@@ -71,6 +84,7 @@ enum Command {
         socket: Socket,
     },
     /// Start a stopped container, or all
+    #[command(after_help = ACT_CODES)]
     Start {
         #[command(flatten)]
         target: Target,
@@ -127,11 +141,9 @@ pub fn main() -> ExitCode {
             status::status(&socket.path(), name.as_deref(), json)
         }
         Command::Reload { socket } => act::act(&socket.path(), "/reload"),
-        Command::Restart { name, socket } => {
-            act::act(&socket.path(), &format!("/containers/{name}/restart"))
-        }
-        Command::Stop { target, socket } => act::act(&socket.path(), &target.route("stop")),
-        Command::Start { target, socket } => act::act(&socket.path(), &target.route("start")),
+        Command::Restart { name, socket } => act::one(&socket.path(), &name, "restart"),
+        Command::Stop { target, socket } => target.act(&socket.path(), "stop"),
+        Command::Start { target, socket } => target.act(&socket.path(), "start"),
     }
 }
 
@@ -163,10 +175,10 @@ impl Socket {
 }
 
 impl Target {
-    fn route(&self, verb: &str) -> String {
+    fn act(&self, socket: &Path, verb: &str) -> ExitCode {
         match &self.name {
-            Some(name) => format!("/containers/{name}/{verb}"),
-            None => format!("/containers/{verb}"),
+            Some(name) => act::one(socket, name, verb),
+            None => act::act(socket, &format!("/containers/{verb}")),
         }
     }
 }

@@ -144,6 +144,26 @@ fn probe(page: &mut Page, probe: &Probe) {
 fn metrics(page: &mut Page, settings: &metrics::Settings) {
     page.section("metrics");
     page.line("listen", &addresses(&settings.listen));
+    let options = &settings.options;
+    page.line("telemetry_path", &string(&options.telemetry_path));
+    page.line("max_requests", &options.max_requests.to_string());
+    let disables = options.disable_exporter_metrics;
+    page.line("disable_exporter_metrics", &disables.to_string());
+    page.some("web_config", options.web_config.as_deref().map(path));
+    page.section("metrics.filesystem");
+    filter(page, "mount_points", &options.mount_points);
+    filter(page, "fs_types", &options.fs_types);
+    page.section("metrics.diskstats");
+    filter(page, "device", &options.diskstats);
+    page.section("metrics.netdev");
+    filter(page, "device", &options.netdev);
+    page.section("metrics.netstat");
+    page.line("fields", &string(&options.netstat_fields));
+    page.section("metrics.vmstat");
+    page.line("fields", &string(&options.vmstat_fields));
+    page.section("metrics.cpu");
+    page.line("guest", &options.cpu_guest.to_string());
+    page.line("info", &options.cpu_info.to_string());
     page.section("metrics.collectors");
     page.line("include", &array(&settings.collectors));
     page.section("metrics.paths");
@@ -151,6 +171,17 @@ fn metrics(page: &mut Page, settings: &metrics::Settings) {
     page.line("sysfs", &path(&settings.roots.sys));
     page.line("rootfs", &path(&settings.roots.rootfs));
     page.line("udev", &path(&settings.roots.udev));
+}
+
+/// An empty exclusion is said: without the key the default would hold.
+fn filter(page: &mut Page, what: &str, filter: &metrics::Filter) {
+    match &filter.include {
+        Some(include) => page.line(&format!("{what}_include"), &string(include)),
+        None => {
+            let exclude = filter.exclude.as_deref().unwrap_or_default();
+            page.line(&format!("{what}_exclude"), &string(exclude));
+        }
+    }
 }
 
 fn logs(page: &mut Page, settings: &logs::Settings) {

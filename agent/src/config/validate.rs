@@ -68,6 +68,7 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
             listen: listen(file.metrics_listen, defaults::metrics_listen),
             collectors: file.collectors,
             roots: file.roots,
+            options: file.metrics,
         },
         logs: logs_settings(file.logs, inputs, dirs),
         heartbeat: listen(file.heartbeat, defaults::heartbeat_listen),

@@ -46,6 +46,8 @@ pub struct Container {
     pub exit_code: i64,
     /// The kernel's OOM killer struck inside; not always the main process.
     pub oom_killed: bool,
+    /// What a stop sends, by the image or by the create call; None: SIGTERM.
+    pub stop_signal: Option<String>,
     /// Docker's reason when it could not be started; "" otherwise.
     pub error: String,
     /// `sha256:…`
@@ -74,13 +76,11 @@ pub(super) fn container(found: ContainerInspectResponse) -> Option<Container> {
     let running = state.running.unwrap_or_default();
     let started_at_text = state.started_at.unwrap_or_default();
     let ports = found.network_settings.and_then(|network| network.ports);
+    let config = found.config.unwrap_or_default();
     Some(Container {
         id: found.id?,
         name: bare(&found.name.unwrap_or_default()),
-        labels: found
-            .config
-            .and_then(|config| config.labels)
-            .unwrap_or_default(),
+        labels: config.labels.unwrap_or_default(),
         running,
         created_only: state.status == Some(ContainerStateStatusEnum::CREATED),
         restarting: state.restarting.unwrap_or_default(),
@@ -89,6 +89,7 @@ pub(super) fn container(found: ContainerInspectResponse) -> Option<Container> {
         started_at_text,
         finished_at: state.finished_at.as_deref().and_then(time),
         exit_code: state.exit_code.unwrap_or_default(),
+        stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
         oom_killed: state.oom_killed.unwrap_or_default(),
         error: printable(&state.error.unwrap_or_default()),
         image_id: found.image.unwrap_or_default(),

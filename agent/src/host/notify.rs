@@ -100,9 +100,11 @@ impl Notify {
         self.send(&format!("STATUS={line}"));
     }
 
-    /// Feeds the watchdog.
+    /// Feeds the watchdog, if there is one for us.
     pub fn watchdog(&self) {
-        self.send("WATCHDOG=1");
+        if self.watchdog.is_some() {
+            self.send("WATCHDOG=1");
+        }
     }
 
     /// Asks systemd to kill and restart us at once (WATCHDOG=trigger).
@@ -169,6 +171,7 @@ mod tests {
     fn notify(socket: &str) -> Notify {
         let variables = Variables {
             notify_socket: Some(socket.into()),
+            watchdog_usec: Some("30000000".into()),
             ..Variables::default()
         };
         Notify::from_variables(variables, 1)

@@ -305,7 +305,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 /// Removes a socket file on which nobody listens. Errors: `AddrInUse` when
 /// somebody does, `AlreadyExists` when it is no socket.
-fn remove_stale(path: &Path) -> io::Result<()> {
+pub fn remove_stale(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,

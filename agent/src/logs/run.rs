@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 /// Appends that wait for the writer.
 const QUEUE: usize = 256;
-/// The writer promises a turn a second, but a sync of a busy disk may take long.
+/// The writer promises a turn in five seconds, but a sync of a busy disk may take long.
 const WRITER_ALLOWANCE: Duration = Duration::from_secs(60);
 const LISTENER_ALLOWANCE: Duration = Duration::from_secs(30);
 /// Between intake and sealing: how long connections may take to end.
@@ -190,9 +190,10 @@ impl Logs {
         let (shaper_tx, shaper_rx) = watch::channel(shaper(&self.settings, &self.facts));
         let mut inputs = JoinSet::new();
         for listener in listeners {
+            let settings = input_settings(&self.settings, &listener.address());
             inputs.spawn(forward::serve(
                 listener,
-                input_settings(&self.settings),
+                settings,
                 shaper_rx.clone(),
                 entry.clone(),
                 self.shared.inputs.clone(),
@@ -302,12 +303,18 @@ fn start_writer(
     Ok(writer_ended)
 }
 
-/// All listeners belong to the first input: systemd hands sockets over without
-/// saying whose they are.
-fn input_settings(settings: &Settings) -> forward::Settings {
+/// What holds for the listener at `address`: the settings of the input that names it. A socket
+/// that systemd hands over at an address that no input names belongs to the first input.
+fn input_settings(settings: &Settings, address: &str) -> forward::Settings {
+    let names_it = |input: &&forward::Settings| {
+        let mut listen = input.listen.iter();
+        listen.any(|one| one.to_string() == address)
+    };
     settings
         .inputs
-        .first()
+        .iter()
+        .find(names_it)
+        .or(settings.inputs.first())
         .cloned()
         .unwrap_or_else(|| forward::Settings {
             name: "forward".into(),

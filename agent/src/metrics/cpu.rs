@@ -8,7 +8,9 @@
 
 use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
+use crate::metrics::cpuinfo::CpuInfo;
 use crate::metrics::exposition::{Kind, Page};
+use crate::metrics::options::Options;
 use crate::metrics::source::Source;
 use std::collections::BTreeMap;
 
@@ -30,13 +32,17 @@ type Ticks = [u64; COLUMNS];
 
 pub struct Cpu {
     stat: Source,
+    shows_guest: bool,
+    info: Option<CpuInfo>,
     shown: BTreeMap<u32, Ticks>,
 }
 
 impl Cpu {
-    pub fn new(roots: &Roots) -> Cpu {
+    pub fn new(roots: &Roots, options: &Options) -> Cpu {
         Cpu {
             stat: Source::new(roots.proc.join("stat")),
+            shows_guest: options.cpu_guest,
+            info: options.cpu_info.then(|| CpuInfo::new(roots)),
             shown: BTreeMap::new(),
         }
     }
@@ -87,17 +93,26 @@ impl Collector for Cpu {
                 family.sample(&[("cpu", cpu), ("mode", mode)], *ticks as f64 / TICKS);
             }
         }
-        let mut family = page.family(
-            "node_cpu_guest_seconds_total",
-            Kind::Counter,
-            "Seconds the CPUs spent in guests (VMs) for each mode.",
-        );
-        for (cpu, ticks) in &names {
-            for (mode, ticks) in GUEST_MODES.iter().zip(&ticks[MODES.len()..]) {
-                family.sample(&[("cpu", cpu), ("mode", mode)], *ticks as f64 / TICKS);
-            }
+        if self.shows_guest {
+            write_guests(page, &names);
         }
-        Ok(())
+        match &mut self.info {
+            Some(info) => info.write(page),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_guests(page: &mut Page, names: &[(String, &Ticks)]) {
+    let mut family = page.family(
+        "node_cpu_guest_seconds_total",
+        Kind::Counter,
+        "Seconds the CPUs spent in guests (VMs) for each mode.",
+    );
+    for (cpu, ticks) in names {
+        for (mode, ticks) in GUEST_MODES.iter().zip(&ticks[MODES.len()..]) {
+            family.sample(&[("cpu", cpu), ("mode", mode)], *ticks as f64 / TICKS);
+        }
     }
 }
 
@@ -114,6 +129,7 @@ mod tests {
     use super::{Cpu, forward_only};
     use crate::metrics::collector::Collector;
     use crate::metrics::exposition::Page;
+    use crate::metrics::options::Options;
     use crate::metrics::tests::{collect, expect, host};
 
     const STAT: &str = "cpu  30 0 0 0 0 0 0 0 0 0\n\
@@ -124,7 +140,7 @@ mod tests {
     #[test]
     fn each_cpu_shows_seconds_by_mode_and_the_sum_is_left_out() {
         let (_dir, roots) = host(&[("proc/stat", STAT)]);
-        let pages = collect(&mut Cpu::new(&roots));
+        let pages = collect(&mut Cpu::new(&roots, &Options::default()));
         let seconds = &pages["node_cpu_seconds_total"];
         assert_eq!(
             (seconds.series.len(), seconds.kind.as_str()),
@@ -153,7 +169,7 @@ mod tests {
     #[test]
     fn a_cpu_that_goes_offline_leaves_the_page() {
         let (dir, roots) = host(&[("proc/stat", STAT)]);
-        let mut cpu = Cpu::new(&roots);
+        let mut cpu = Cpu::new(&roots, &Options::default());
         assert_eq!(collect(&mut cpu)["node_cpu_seconds_total"].series.len(), 16);
         std::fs::write(dir.path().join("proc/stat"), "cpu0 1 1 1 1 1\n").unwrap();
         let pages = collect(&mut cpu);
@@ -163,7 +179,9 @@ mod tests {
     #[test]
     fn nonsense_is_an_error_that_names_file_and_word() {
         let (_dir, roots) = host(&[("proc/stat", "cpu0 1 two 3\n")]);
-        let error = Cpu::new(&roots).update(&mut Page::default()).unwrap_err();
+        let error = Cpu::new(&roots, &Options::default())
+            .update(&mut Page::default())
+            .unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains("proc/stat") && text.contains("\"two\""),

@@ -8,7 +8,8 @@
 use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page, Value};
-use crate::metrics::pattern::{DISKS, Pattern};
+use crate::metrics::options::Filter;
+use crate::metrics::pattern::Sieve;
 use crate::metrics::source::Source;
 use crate::metrics::udev::Properties;
 use std::collections::HashMap;
@@ -157,7 +158,7 @@ pub struct Diskstats {
     diskstats: Source,
     block: PathBuf,
     udev: PathBuf,
-    excluded: Pattern,
+    shown: Sieve,
     rotational: HashMap<String, Source>,
 }
 
@@ -171,12 +172,12 @@ struct Disk {
 }
 
 impl Diskstats {
-    pub fn new(roots: &Roots) -> Diskstats {
+    pub fn new(roots: &Roots, devices: &Filter) -> Diskstats {
         Diskstats {
             diskstats: Source::new(roots.proc.join("diskstats")),
             block: roots.sys.join("block"),
             udev: roots.udev.clone(),
-            excluded: Pattern::new(DISKS),
+            shown: Sieve::new(devices),
             rotational: HashMap::new(),
         }
     }
@@ -190,7 +191,7 @@ impl Diskstats {
             else {
                 return Err(text.malformed(format!("{line:?} is no disk")));
             };
-            if self.excluded.matches(name) {
+            if !self.shown.takes(name) {
                 continue;
             }
             let mut columns = Vec::with_capacity(COLUMNS);
@@ -336,6 +337,7 @@ fn write_device_mapper(page: &mut Page, disks: &[Disk]) {
 #[cfg(test)]
 mod tests {
     use super::Diskstats;
+    use crate::metrics::options::Options;
     use crate::metrics::tests::{collect, expect, host};
 
     const LINES: &str = " 259 0 nvme0n1 10 1 20 30 40 4 50 60 7 80 90 11 12 13 140 15 160\n\
@@ -346,7 +348,7 @@ mod tests {
     #[test]
     fn sectors_become_bytes_and_milliseconds_seconds() {
         let (_dir, roots) = host(&[("proc/diskstats", LINES)]);
-        let pages = collect(&mut Diskstats::new(&roots));
+        let pages = collect(&mut Diskstats::new(&roots, &Options::default().diskstats));
         let nvme = [("device", "nvme0n1")];
         expect(&pages, "node_disk_read_bytes_total", &nvme, 10_240.0);
         expect(&pages, "node_disk_written_bytes_total", &nvme, 25_600.0);
@@ -368,7 +370,7 @@ mod tests {
             ),
             ("sys/block/nvme0n1/queue/rotational", "1\n"),
         ]);
-        let pages = collect(&mut Diskstats::new(&roots));
+        let pages = collect(&mut Diskstats::new(&roots, &Options::default().diskstats));
         let info = |device, model, rotational, serial, numbers: (&'static str, &'static str)| {
             [
                 ("device", device),

@@ -9,7 +9,8 @@ use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::mounts::{Mount, parse_line, without_root};
-use crate::metrics::pattern::{FILESYSTEM_TYPES, MOUNT_POINTS, Pattern};
+use crate::metrics::options::Filter;
+use crate::metrics::pattern::Sieve;
 use crate::metrics::source::{Source, Text};
 use crate::metrics::statfs::{Answer, Pool, Usage};
 use std::collections::{HashMap, HashSet};
@@ -20,8 +21,8 @@ pub struct Filesystem {
     /// Read where `mountinfo` cannot be.
     own_mountinfo: Source,
     rootfs: PathBuf,
-    mount_points: Pattern,
-    types: Pattern,
+    mount_points: Sieve,
+    types: Sieve,
     pool: Pool,
     known: Known,
 }
@@ -37,13 +38,13 @@ struct Known {
 }
 
 impl Filesystem {
-    pub fn new(roots: &Roots) -> Filesystem {
+    pub fn new(roots: &Roots, mount_points: &Filter, types: &Filter) -> Filesystem {
         Filesystem {
             mountinfo: Source::new(roots.proc.join("1/mountinfo")),
             own_mountinfo: Source::new(roots.proc.join("self/mountinfo")),
             rootfs: roots.rootfs.clone(),
-            mount_points: Pattern::new(MOUNT_POINTS),
-            types: Pattern::new(FILESYSTEM_TYPES),
+            mount_points: Sieve::new(mount_points),
+            types: Sieve::new(types),
             pool: Pool::new(),
             known: Known::default(),
         }
@@ -65,8 +66,8 @@ impl Filesystem {
 fn known(
     text: &Text<'_>,
     rootfs: &Path,
-    mount_points: &mut Pattern,
-    types: &mut Pattern,
+    mount_points: &mut Sieve,
+    types: &mut Sieve,
 ) -> Result<Known, CollectError> {
     let mut known = Known {
         text: text.as_str().to_owned(),
@@ -77,7 +78,7 @@ fn known(
     for line in text.as_str().lines() {
         let mut mount = parse_line(line).map_err(|what| text.malformed(what))?;
         mount.mount_point = without_root(&mount.mount_point, &rootfs.to_string_lossy());
-        if mount_points.matches(&mount.mount_point) || types.matches(&mount.fstype) {
+        if !mount_points.takes(&mount.mount_point) || !types.takes(&mount.fstype) {
             continue;
         }
         let labels = (
@@ -235,13 +236,19 @@ fn write(page: &mut Page, rows: &[Row<'_>]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Filesystem, Mount, Page, Row, Usage, parse_line, reason, write};
+    use super::{Answer, Filesystem, Mount, Page, Roots, Row, Usage, parse_line, reason, write};
     use crate::metrics::collector::Collector;
+    use crate::metrics::options::Options;
     use crate::metrics::tests::{collect, expect, host, parse};
     use std::io;
 
     fn mount(line: &str) -> Mount {
         parse_line(line).unwrap()
+    }
+
+    fn with_defaults(roots: &Roots) -> Filesystem {
+        let options = Options::default();
+        Filesystem::new(roots, &options.mount_points, &options.fs_types)
     }
 
     #[test]
@@ -259,7 +266,7 @@ mod tests {
                  6 1 0:7 / /gone rw - tmpfs tmpfs rw\n",
             ),
         ]);
-        let mut filesystem = Filesystem::new(&roots);
+        let mut filesystem = with_defaults(&roots);
         let pages = collect(&mut filesystem);
         let labels = |device, error, fstype, point| {
             [
@@ -336,14 +343,14 @@ mod tests {
             "proc/self/mountinfo",
             "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n",
         )]);
-        let pages = collect(&mut Filesystem::new(&roots));
+        let pages = collect(&mut with_defaults(&roots));
         assert_eq!(pages["node_filesystem_size_bytes"].series.len(), 1);
     }
 
     #[test]
     fn a_broken_mountinfo_is_an_error() {
         let (_dir, roots) = host(&[("proc/1/mountinfo", "nonsense\n")]);
-        let error = Filesystem::new(&roots).update(&mut Page::default());
+        let error = with_defaults(&roots).update(&mut Page::default());
         assert!(error.unwrap_err().to_string().contains("nonsense"));
     }
 

@@ -15,16 +15,19 @@
 mod collector;
 mod exposition;
 mod gzip;
+mod options;
 mod process;
 mod registry;
 mod scraper;
 mod serve;
+pub mod web;
 
 // collectors
 mod bonding;
 mod cgroups;
 mod cpu;
 mod cpufreq;
+mod cpuinfo;
 mod diskstats;
 mod edac;
 mod entropy;
@@ -66,10 +69,14 @@ mod udev;
 mod tests;
 
 use crate::host::roots::Roots;
+use crate::http::{Door, Handler};
 use crate::listener::Address;
 use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::scraper::Job;
+use crate::metrics::web::{Entry, Guard, Web};
+pub use options::{Filter, Options};
+pub use pattern::check as check_pattern;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,6 +90,7 @@ pub struct Settings {
     /// Collectors that are on, by node_exporter's names. Default: [`COLLECTORS`].
     pub collectors: Vec<String>,
     pub roots: Roots,
+    pub options: Options,
 }
 
 /// Collectors that are on by default, in page order.
@@ -132,6 +140,10 @@ pub struct Metrics {
     /// Collectors that are on.
     enabled: Vec<&'static str>,
     shared: Arc<Shared>,
+    telemetry_path: String,
+    /// Scrapes served or waiting at once.
+    places: usize,
+    web: Option<Arc<Web>>,
 }
 
 /// Counted on both sides: by the HTTP side and by the thread.
@@ -154,17 +166,38 @@ impl Metrics {
             .iter()
             .chain(OPTIONAL)
             .filter(|name| settings.collectors.iter().any(|chosen| chosen == *name))
-            .filter_map(|name| Some((*name, make(name, &settings.roots)?)))
+            .filter_map(|name| Some((*name, make(name, settings)?)))
             .unzip();
         let shared = Arc::new(Shared::default());
-        let jobs = scraper::start(Collectors::new(collectors), registry, shared.clone())
-            .inspect_err(|error| error!(%error, "cannot start the metrics thread"))
-            .ok();
+        let jobs = scraper::start(
+            Collectors::new(collectors),
+            registry,
+            shared.clone(),
+            &settings.options,
+        )
+        .inspect_err(|error| error!(%error, "cannot start the metrics thread"))
+        .ok();
         Arc::new(Metrics {
             jobs,
             enabled,
             shared,
+            telemetry_path: settings.options.telemetry_path.clone(),
+            places: scraper::places(&settings.options),
+            web: settings.options.web_config.clone().map(Web::new),
         })
+    }
+
+    /// What the listeners serve: the room, behind the web configuration where there is one.
+    pub fn front(self: &Arc<Metrics>) -> (Option<Arc<dyn Door>>, Arc<dyn Handler>) {
+        let inner: Arc<dyn Handler> = self.clone();
+        let Some(web) = self.web.clone() else {
+            return (None, inner);
+        };
+        let guard = Guard {
+            web: web.clone(),
+            inner,
+        };
+        (Some(Arc::new(Entry(web))), Arc::new(guard))
     }
 
     pub fn status(&self) -> Status {
@@ -173,23 +206,28 @@ impl Metrics {
 }
 
 /// The collector of that name.
-fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
+fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
+    let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
         "bonding" => Box::new(bonding::Bonding::new(roots)),
         "cgroups" => Box::new(cgroups::Cgroups::new(roots)),
-        "cpu" => Box::new(cpu::Cpu::new(roots)),
+        "cpu" => Box::new(cpu::Cpu::new(roots, options)),
         "cpufreq" => Box::new(cpufreq::Cpufreq::new(roots)),
-        "diskstats" => Box::new(diskstats::Diskstats::new(roots)),
+        "diskstats" => Box::new(diskstats::Diskstats::new(roots, &options.diskstats)),
         "edac" => Box::new(edac::Edac::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
-        "filesystem" => Box::new(filesystem::Filesystem::new(roots)),
+        "filesystem" => Box::new(filesystem::Filesystem::new(
+            roots,
+            &options.mount_points,
+            &options.fs_types,
+        )),
         "interrupts" => Box::new(interrupts::Interrupts::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "mdadm" => Box::new(mdadm::Mdadm::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
-        "netdev" => Box::new(netdev::Netdev::new()),
-        "netstat" => Box::new(netstat::Netstat::new(roots)),
+        "netdev" => Box::new(netdev::Netdev::new(&options.netdev)),
+        "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
         "nfs" => Box::new(nfs::Nfs::new(roots)),
         "nfsd" => Box::new(nfsd::Nfsd::new(roots)),
         "pressure" => Box::new(pressure::Pressure::new(roots)),
@@ -202,7 +240,7 @@ fn make(name: &str, roots: &Roots) -> Option<Box<dyn Collector>> {
         "thermal_zone" => Box::new(thermal_zone::ThermalZone::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
         "uname" => Box::new(uname::Uname),
-        "vmstat" => Box::new(vmstat::Vmstat::new(roots)),
+        "vmstat" => Box::new(vmstat::Vmstat::new(roots, &options.vmstat_fields)),
         "watchdog" => Box::new(watchdog::Watchdog::new(roots)),
         "xfs" => Box::new(xfs::Xfs::new(roots)),
         _ => return None,

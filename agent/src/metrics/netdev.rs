@@ -3,6 +3,8 @@
 
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
+use crate::metrics::options::Filter;
+use crate::metrics::pattern::Sieve;
 use crate::metrics::rtnetlink::{Link, Links};
 
 /// node_exporter's statistic, and the fields of struct rtnl_link_stats64 that make it up.
@@ -28,12 +30,14 @@ const STATISTICS: [(&str, &[usize]); 17] = [
 
 pub struct Netdev {
     links: Links,
+    shown: Sieve,
 }
 
 impl Netdev {
-    pub fn new() -> Netdev {
+    pub fn new(devices: &Filter) -> Netdev {
         Netdev {
             links: Links::new(),
+            shown: Sieve::new(devices),
         }
     }
 }
@@ -44,10 +48,11 @@ impl Collector for Netdev {
     }
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
-        let links = self.links.dump().map_err(|source| CollectError::Call {
+        let mut links = self.links.dump().map_err(|source| CollectError::Call {
             call: "rtnetlink link dump",
             source,
         })?;
+        links.retain(|link| self.shown.takes(&link.name));
         write(page, &links);
         Ok(())
     }
@@ -69,7 +74,7 @@ fn write(page: &mut Page, links: &[Link]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, Netdev, Page, write};
+    use super::{Filter, Link, Netdev, Page, write};
     use crate::metrics::tests::{collect, expect, parse};
 
     #[test]
@@ -98,7 +103,7 @@ mod tests {
 
     #[test]
     fn lo_of_this_host_is_on_the_page() {
-        let pages = collect(&mut Netdev::new());
+        let pages = collect(&mut Netdev::new(&Filter::default()));
         let labels = [("device".to_owned(), "lo".to_owned())].into();
         assert!(
             pages["node_network_receive_bytes_total"]

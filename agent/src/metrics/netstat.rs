@@ -8,7 +8,7 @@
 use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page, push_name};
-use crate::metrics::pattern::{NETSTAT_FIELDS, Pattern};
+use crate::metrics::pattern::Pattern;
 use crate::metrics::source::{Source, Text};
 use std::collections::HashMap;
 
@@ -33,7 +33,8 @@ struct Pick {
 const MAX_NAMES: usize = 4096;
 
 impl Netstat {
-    pub fn new(roots: &Roots) -> Netstat {
+    /// `fields` matches the statistics to show, as `Tcp_InSegs`.
+    pub fn new(roots: &Roots, fields: &str) -> Netstat {
         let net = roots.proc.join("net");
         Netstat {
             paired: [
@@ -41,7 +42,7 @@ impl Netstat {
                 Source::new(net.join("snmp")),
             ],
             snmp6: Source::new(net.join("snmp6")),
-            shown: Pattern::new(NETSTAT_FIELDS),
+            shown: Pattern::new(fields),
             plans: HashMap::new(),
             picks6: HashMap::new(),
         }
@@ -154,6 +155,7 @@ mod tests {
     use super::Netstat;
     use crate::metrics::collector::Collector;
     use crate::metrics::exposition::Page;
+    use crate::metrics::pattern::NETSTAT_FIELDS;
     use crate::metrics::tests::{collect, expect, host};
 
     #[test]
@@ -167,7 +169,7 @@ mod tests {
             ("proc/net/snmp", snmp),
             ("proc/net/snmp6", snmp6),
         ]);
-        let mut collector = Netstat::new(&roots);
+        let mut collector = Netstat::new(&roots, NETSTAT_FIELDS);
         let pages = collect(&mut collector);
         assert_eq!(pages.len(), 6);
         assert!(pages.values().all(|family| family.kind == "untyped"));
@@ -189,7 +191,7 @@ mod tests {
             ("proc/net/netstat", ""),
             ("proc/net/snmp", "Ip: Forwarding\nIp: 1\n"),
         ]);
-        let pages = collect(&mut Netstat::new(&roots));
+        let pages = collect(&mut Netstat::new(&roots, NETSTAT_FIELDS));
         assert_eq!(pages.len(), 1);
         expect(&pages, "node_netstat_Ip_Forwarding", &[], 1.0);
     }
@@ -201,7 +203,11 @@ mod tests {
             "TcpExt: A\nIpExt: 1\n",
         ] {
             let (_dir, roots) = host(&[("proc/net/netstat", netstat), ("proc/net/snmp", "")]);
-            assert!(Netstat::new(&roots).update(&mut Page::default()).is_err());
+            assert!(
+                Netstat::new(&roots, NETSTAT_FIELDS)
+                    .update(&mut Page::default())
+                    .is_err()
+            );
         }
     }
 }

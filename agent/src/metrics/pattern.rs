@@ -2,6 +2,7 @@
 //! page, which statistics are on it. Decisions are remembered: names repeat at
 //! every scrape.
 
+use crate::metrics::options::Filter;
 use regex_lite::Regex;
 use std::collections::HashMap;
 
@@ -27,6 +28,9 @@ pub const NETSTAT_FIELDS: &str = concat!(
     r"|Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)",
     r"|Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$"
 );
+
+/// Of the some 150 statistics of memory, those that are shown.
+pub const VMSTAT_FIELDS: &str = "^(oom_kill|pgpg|pswp|pg.*fault).*";
 
 /// Remembered decisions; when full, all are forgotten.
 const REMEMBERED: usize = 4096;
@@ -59,6 +63,42 @@ impl Pattern {
         }
         self.decided.insert(name.to_owned(), decision);
         decision
+    }
+}
+
+/// Whether `text` is an expression that [`Pattern`] can use; else why not. The
+/// syntax is RE2's without Unicode classes.
+pub fn check(text: &str) -> Result<(), String> {
+    Regex::new(text)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// A [`Filter`] at work.
+pub struct Sieve {
+    include: Option<Pattern>,
+    exclude: Option<Pattern>,
+}
+
+impl Sieve {
+    pub fn new(filter: &Filter) -> Sieve {
+        let pattern = |text: &Option<String>| text.as_deref().map(Pattern::new);
+        Sieve {
+            include: pattern(&filter.include),
+            exclude: pattern(&filter.exclude),
+        }
+    }
+
+    pub fn takes(&mut self, name: &str) -> bool {
+        let included = self
+            .include
+            .as_mut()
+            .is_none_or(|pattern| pattern.matches(name));
+        included
+            && !self
+                .exclude
+                .as_mut()
+                .is_some_and(|pattern| pattern.matches(name))
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! It waits for a [`Job`], runs the collectors, writes the page and hands the
 //! body back; between jobs it sleeps and samples nothing. At most
-//! [`WAITING`] jobs wait; a job whose client has gone is skipped.
+//! [`places`] jobs wait; a job whose client has gone is skipped.
 
 use crate::metrics::collector::{Collectors, Selection};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::gzip::Gzip;
+use crate::metrics::options::Options;
 use crate::metrics::process::Process;
 use crate::metrics::{Shared, registry};
 use bytes::Bytes;
@@ -19,8 +20,16 @@ use std::thread;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// Scrapes served or waiting at once; as many as node_exporter's --web.max-requests.
-pub const WAITING: usize = 40;
+/// Places where no limit is asked for; there are not as many connections.
+const UNLIMITED: usize = 1024;
+
+/// Scrapes served or waiting at once, as node_exporter's --web.max-requests.
+pub fn places(options: &Options) -> usize {
+    match options.max_requests {
+        0 => UNLIMITED,
+        limit => limit,
+    }
+}
 
 /// One page that someone waits for.
 pub struct Job {
@@ -46,6 +55,8 @@ pub struct Scraper {
     text: String,
     gzip: Gzip,
     shared: Arc<Shared>,
+    /// Print `process_*` and `promhttp_*`.
+    shows_itself: bool,
 }
 
 /// Starts the thread; it ends when the returned sender is dropped.
@@ -53,16 +64,23 @@ pub fn start(
     collectors: Collectors,
     registry: Registry,
     shared: Arc<Shared>,
+    options: &Options,
 ) -> io::Result<SyncSender<Job>> {
-    let (jobs, queue) = sync_channel(WAITING);
+    let (jobs, queue) = sync_channel(places(options));
+    let shows_itself = !options.disable_exporter_metrics;
     thread::Builder::new()
         .name("metrics".into())
-        .spawn(move || Scraper::new(collectors, registry, shared).serve(&queue))?;
+        .spawn(move || Scraper::new(collectors, registry, shared, shows_itself).serve(&queue))?;
     Ok(jobs)
 }
 
 impl Scraper {
-    pub fn new(collectors: Collectors, registry: Registry, shared: Arc<Shared>) -> Scraper {
+    pub fn new(
+        collectors: Collectors,
+        registry: Registry,
+        shared: Arc<Shared>,
+        shows_itself: bool,
+    ) -> Scraper {
         Scraper {
             collectors,
             registry,
@@ -71,6 +89,7 @@ impl Scraper {
             text: String::new(),
             gzip: Gzip::new(),
             shared,
+            shows_itself,
         }
     }
 
@@ -91,12 +110,16 @@ impl Scraper {
         self.page.clear();
         let summary = self.collectors.run_all(&mut self.page, selection, deadline);
         write_build_info(&mut self.page);
-        self.process.write(&mut self.page);
+        if self.shows_itself {
+            self.process.write(&mut self.page);
+        }
         registry::write(&mut self.page, &self.registry);
         if self.page.duplicates() > 0 {
             self.shared.gathering_errors.fetch_add(1, Ordering::Relaxed);
         }
-        self.shared.write(&mut self.page);
+        if self.shows_itself {
+            self.shared.write(&mut self.page);
+        }
         self.text.clear();
         let text = &mut self.text;
         self.page.render(|piece| text.push_str(piece));

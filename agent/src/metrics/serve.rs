@@ -1,12 +1,12 @@
 //! The HTTP side: `/` and `/metrics`, what a request asks for, and the limits.
 //!
-//! At most [`WAITING`] scrapes are served or wait, more are refused with 503,
+//! At most `max_requests` scrapes are served or wait, more are refused with 503,
 //! as node_exporter does. A scrape ends by its deadline: what Prometheus says
 //! in `X-Prometheus-Scrape-Timeout-Seconds`, less a margin to send the page.
 
 use crate::http::{Handler, Reply, ReplyFuture, Request, reply};
 use crate::metrics::collector::Selection;
-use crate::metrics::scraper::{Body, Job, WAITING};
+use crate::metrics::scraper::{Body, Job};
 use crate::metrics::{COLLECTORS, Metrics, Shared, gzip};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -27,17 +27,102 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// much longer.
 const GRACE: Duration = Duration::from_millis(250);
 
-const LANDING: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
-<title>Node metrics</title></head>\n<body>\n<h1>Node metrics</h1>\n\
-<p>This host's metrics under node_exporter's names, and the agent's own: \
-<a href=\"/metrics\">Metrics</a></p>\n</body>\n</html>\n";
+/// Collectors that node_exporter 1.12 has on by default, where it is not said
+/// otherwise: one that we lack can still be named in `collect[]`.
+const ON_THERE: &[&str] = &[
+    "arp",
+    "bcache",
+    "bcachefs",
+    "bonding",
+    "btrfs",
+    "conntrack",
+    "cpufreq",
+    "dmi",
+    "dmmultipath",
+    "edac",
+    "fibrechannel",
+    "hwmon",
+    "infiniband",
+    "ipvs",
+    "kernel_hung",
+    "mdadm",
+    "netclass",
+    "nfs",
+    "nfsd",
+    "nvme",
+    "os",
+    "powersupplyclass",
+    "rapl",
+    "schedstat",
+    "selinux",
+    "softnet",
+    "tapestats",
+    "textfile",
+    "thermal_zone",
+    "timex",
+    "udp_queues",
+    "watchdog",
+    "xfs",
+    "zfs",
+];
+/// Those that it has off by default.
+const OFF_THERE: &[&str] = &[
+    "buddyinfo",
+    "cgroups",
+    "cpu_vulnerabilities",
+    "drbd",
+    "drm",
+    "ethtool",
+    "interrupts",
+    "ksmd",
+    "lnstat",
+    "logind",
+    "meminfo_numa",
+    "mountstats",
+    "network_route",
+    "ntp",
+    "pcidevice",
+    "perf",
+    "processes",
+    "qdisc",
+    "runit",
+    "slabinfo",
+    "softirqs",
+    "supervisord",
+    "swap",
+    "sysctl",
+    "systemd",
+    "tcpstat",
+    "wifi",
+    "xfrm",
+    "zoneinfo",
+];
 
-/// `/` landing page, `/metrics` the page.
+/// The page at `/`, with a link to `path`.
+fn landing(path: &str) -> String {
+    let path = path
+        .replace('&', "&amp;")
+        .replace('"', "&quot;")
+        .replace('<', "&lt;");
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
+         <title>Node metrics</title></head>\n<body>\n<h1>Node metrics</h1>\n\
+         <p>This host's metrics under node_exporter's names, and the agent's own: \
+         <a href=\"{path}\">Metrics</a></p>\n</body>\n</html>\n"
+    )
+}
+
+/// The page where the configuration says, else at `/` a link to it.
 impl Handler for Metrics {
     fn handle(&self, request: Request) -> ReplyFuture {
         let answer = match request.uri().path() {
-            "/" => Answer::Now(reply(200, "text/html; charset=utf-8", LANDING)),
-            "/metrics" => self.begin(request.uri().query(), request.headers()),
+            path if path == self.telemetry_path => {
+                self.begin(request.uri().query(), request.headers())
+            }
+            "/" => {
+                let landing = landing(&self.telemetry_path);
+                Answer::Now(reply(200, "text/html; charset=utf-8", landing))
+            }
             _ => Answer::Now(reply(404, TEXT_TYPE, "404 page not found\n")),
         };
         Box::pin(async move {
@@ -75,7 +160,7 @@ impl Metrics {
             gzip: accepted,
             reply: answer,
         };
-        if let (Some(place), Some(jobs)) = (Place::take(&self.shared), &self.jobs)
+        if let (Some(place), Some(jobs)) = (Place::take(&self.shared, self.places), &self.jobs)
             && jobs.try_send(job).is_ok()
         {
             return Answer::Later(Scrape {
@@ -85,7 +170,10 @@ impl Metrics {
             });
         }
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        let text = format!("Limit of concurrent requests reached ({WAITING}), try again later.\n");
+        let text = format!(
+            "Limit of concurrent requests reached ({}), try again later.\n",
+            self.places
+        );
         Answer::Now(reply(503, TEXT_TYPE, text))
     }
 }
@@ -123,23 +211,23 @@ impl Scrape {
     }
 }
 
-/// One of the [`WAITING`] places, given back when dropped.
+/// One of the places, given back when dropped.
 struct Place {
     shared: Arc<Shared>,
 }
 
 impl Place {
-    fn take(shared: &Arc<Shared>) -> Option<Place> {
-        take(&shared.in_flight).then(|| Place {
+    fn take(shared: &Arc<Shared>, places: usize) -> Option<Place> {
+        take(&shared.in_flight, places).then(|| Place {
             shared: shared.clone(),
         })
     }
 }
 
-fn take(in_flight: &AtomicU64) -> bool {
+fn take(in_flight: &AtomicU64, places: usize) -> bool {
     in_flight
         .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
-            (taken < WAITING as u64).then_some(taken + 1)
+            (taken < places as u64).then_some(taken + 1)
         })
         .is_ok()
 }
@@ -181,7 +269,10 @@ fn selection(query: &str, enabled: &[&str]) -> Result<Selection, String> {
         if enabled.contains(&name) {
             continue;
         }
-        let reason = if COLLECTORS.contains(&name) {
+        if ON_THERE.contains(&name) && !COLLECTORS.contains(&name) {
+            continue; // nothing to show, as there on a host without its source
+        }
+        let reason = if COLLECTORS.contains(&name) || OFF_THERE.contains(&name) {
             "disabled"
         } else {
             "missing"
@@ -243,9 +334,15 @@ mod tests {
                 Err("Combined collect and exclude queries are not allowed."),
             ),
             (
-                "collect[]=zfs",
+                "collect[]=zsf",
                 Err("Couldn't create filtered metrics handler: \
-                     couldn't create collector: missing collector: zfs"),
+                     couldn't create collector: missing collector: zsf"),
+            ),
+            ("collect[]=zfs", Ok(Selection::Only(names(&["zfs"])))),
+            (
+                "collect[]=wifi",
+                Err("Couldn't create filtered metrics handler: \
+                     couldn't create collector: disabled collector: wifi"),
             ),
             (
                 "collect[]=uname",

@@ -4,16 +4,20 @@
 use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page, push_name};
+use crate::metrics::pattern::Pattern;
 use crate::metrics::source::Source;
 
 pub struct Vmstat {
     vmstat: Source,
+    shown: Pattern,
 }
 
 impl Vmstat {
-    pub fn new(roots: &Roots) -> Vmstat {
+    /// `fields` matches the statistics to show.
+    pub fn new(roots: &Roots, fields: &str) -> Vmstat {
         Vmstat {
             vmstat: Source::new(roots.proc.join("vmstat")),
+            shown: Pattern::new(fields),
         }
     }
 }
@@ -28,7 +32,7 @@ impl Collector for Vmstat {
         let mut name = String::with_capacity(64);
         for line in text.as_str().lines() {
             let mut words = line.split_ascii_whitespace();
-            let Some(field) = words.next().filter(|field| is_shown(field)) else {
+            let Some(field) = words.next().filter(|field| self.shown.matches(field)) else {
                 continue;
             };
             let value: u64 = text.number(words.next())?;
@@ -42,19 +46,10 @@ impl Collector for Vmstat {
     }
 }
 
-/// node_exporter's default for --collector.vmstat.fields: `^(oom_kill|pgpg|pswp|pg.*fault).*`.
-fn is_shown(field: &str) -> bool {
-    ["oom_kill", "pgpg", "pswp"]
-        .iter()
-        .any(|prefix| field.starts_with(prefix))
-        || field
-            .strip_prefix("pg")
-            .is_some_and(|rest| rest.contains("fault"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::Vmstat;
+    use crate::metrics::pattern::VMSTAT_FIELDS;
     use crate::metrics::tests::{collect, expect, host};
 
     #[test]
@@ -64,7 +59,7 @@ mod tests {
             "nr_free_pages 1\npgpgin 2\npgpgout 3\npswpin 4\npswpout 5\npgfault 6\npgmajfault 7\n\
              pgfree 8\nthp_fault_alloc 9\noom_kill 10\n",
         )]);
-        let pages = collect(&mut Vmstat::new(&roots));
+        let pages = collect(&mut Vmstat::new(&roots, VMSTAT_FIELDS));
         assert_eq!(pages.len(), 7);
         assert!(pages.values().all(|family| family.kind == "untyped"));
         expect(&pages, "node_vmstat_pgmajfault", &[], 7.0);

@@ -180,9 +180,19 @@ async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchEr
         .await
         .map_err(|error| LaunchError::of(&error))?;
     let label = |key: &str| holder.labels.get(key).map(String::as_str);
-    let is_ours = label(LABEL_MANAGED_BY) == Some(MANAGER)
-        && label(LABEL_CONTAINER) == Some(&launch.name)
-        && holder.name == launch.name;
+    let of = label(LABEL_CONTAINER).filter(|_| label(LABEL_MANAGED_BY) == Some(MANAGER));
+    let is_ours = of == Some(&launch.name) && holder.name == launch.name;
+    // A container of the config may have the name that another's dead generation was given.
+    if let Some(other) = of
+        && !holder.running
+        && holder.name == format!("{other}.prev")
+        && !is_ours
+    {
+        move_aside(&launch.docker, &holder.id, other, true)
+            .await
+            .map_err(|error| LaunchError::of(&error))?;
+        return Ok(Resolved::Free);
+    }
     if !is_ours {
         return Err(LaunchError {
             failure: Failure::Foreign,
@@ -232,7 +242,9 @@ pub async fn remove(docker: Docker, name: String) -> Result<(), Error> {
 /// whether there is one.
 pub async fn tidy(docker: Docker, name: String, held: String) -> Result<bool, Error> {
     let mut others = docker.list(&ours_named(&name)).await?;
-    others.retain(|one| one.id != held);
+    let held_runs = others.iter().any(|one| one.id == held && one.running);
+    // One that runs while ours does not is the next look's to judge.
+    others.retain(|one| one.id != held && (held_runs || !one.running));
     others.sort_by_key(|one| std::cmp::Reverse(one.created));
     let prev = format!("{name}.prev");
     let mut kept: Option<&Summary> = None;

@@ -56,6 +56,7 @@ impl Task {
 
     fn looked(&mut self, found: Found) {
         let blameless = std::mem::take(&mut self.outage);
+        self.seen = self.looking;
         self.prev_taken = found.others > 0;
         let Some(container) = found.current else {
             self.held = None;
@@ -170,6 +171,7 @@ impl Task {
             run,
             pid: container.pid,
             started_at: container.started_at.filter(|_| container.running),
+            stop_signal: container.stop_signal.clone(),
             dead: !container.running,
         });
     }
@@ -208,10 +210,13 @@ impl Task {
                     (Some(at), Some(started)) => at < started,
                     _ => false,
                 };
-                if !stale {
-                    let class = self.classify(code, false);
-                    self.exited(code, class, event.at);
+                if stale {
+                    // Or the clock has been set back: a look tells which.
+                    self.look_at = Some(Instant::now());
+                    return;
                 }
+                let class = self.classify(code, false);
+                self.exited(code, class, event.at);
             }
             events::What::Destroyed => {
                 self.held = None;
@@ -277,7 +282,7 @@ impl Task {
     }
 
     fn count_restart(&mut self, reason: &str) {
-        self.entry.restarts += 1;
+        self.entry.restarts = self.entry.restarts.saturating_add(1);
         let name = self.now.container.name.clone();
         let counts = &self.ground.counts;
         counts

@@ -128,12 +128,12 @@ fn log_config(logging: &Logging, address: Option<&str>) -> Result<HostConfigLogC
         ),
         Logging::Agent { tag } => {
             let address = address.ok_or(BodyError::NoLogAddress)?;
+            // No request-ack: the driver mixes up acks of stdout and stderr (decision 0005).
             (
                 "fluentd",
                 HashMap::from([
                     ("fluentd-address".into(), address.into()),
                     ("fluentd-sub-second-precision".into(), "true".into()),
-                    ("fluentd-request-ack".into(), "true".into()),
                     ("fluentd-async".into(), "false".into()),
                     ("tag".into(), tag.clone()),
                 ]),
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(config.typ.as_deref(), Some("fluentd"));
         assert_eq!(options["tag"], "campaigns");
         assert_eq!(options["fluentd-address"], "unix:///run/agent/forward.sock");
-        assert_eq!(options["fluentd-request-ack"], "true");
+        assert!(!options.contains_key("fluentd-request-ack"));
         assert_eq!(options["fluentd-async"], "false");
         let off = super::body(&container(spec), "v1:00", None);
         assert_eq!(off, Err(BodyError::NoLogAddress));

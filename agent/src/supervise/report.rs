@@ -12,6 +12,8 @@ use tokio::time::Instant;
 pub struct Report {
     pub status: ContainerStatus,
     pub entry: Entry,
+    /// The connection to Docker in which it was last looked at.
+    pub seen: u64,
     /// Nothing of it runs or is about to.
     pub at_rest: bool,
     pub removed: bool,
@@ -71,6 +73,7 @@ impl Task {
                 message: self.message.clone(),
             },
             entry: self.entry.clone(),
+            seen: self.seen,
             at_rest: self.state.is_at_rest(),
             removed: self.state == State::Removed,
         }

@@ -445,7 +445,7 @@ fn first_look(climb: u32, sight: Sight, now: Instant, policy: &Policy) -> Step {
                 return stay(State::Waiting { climb: rung + 1 });
             }
             stay(State::Backoff {
-                climb: rung + 1,
+                climb: rung.saturating_add(1),
                 until: now + delay,
             })
         }

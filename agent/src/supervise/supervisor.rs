@@ -62,6 +62,8 @@ pub fn new(parts: Parts) -> (Handle, Supervisor) {
         remembered,
         memory: parts.memory,
         dirty: false,
+        unsaved: false,
+        connection: 0,
         tasks: JoinSet::new(),
         saving: JoinSet::new(),
         adopted: false,
@@ -89,6 +91,10 @@ pub struct Supervisor {
     memory: PathBuf,
     /// `remembered` is newer than the file.
     dirty: bool,
+    /// The last save failed; the next beat tries again.
+    unsaved: bool,
+    /// How often Docker has begun to answer.
+    connection: u64,
     tasks: JoinSet<()>,
     saving: JoinSet<Result<(), memory::SaveError>>,
     /// The first list has been looked through for containers of former configs.
@@ -112,7 +118,7 @@ enum Heard {
     Stop,
     Command(Command),
     Notice(Notice),
-    Report(Report),
+    Report(Box<Report>),
     Saved(Result<Result<(), memory::SaveError>, tokio::task::JoinError>),
     Ended(Result<(), tokio::task::JoinError>),
     Beat,
@@ -138,7 +144,7 @@ impl Supervisor {
                 () = stop.cancelled() => Heard::Stop,
                 Some(command) = self.inbox.recv() => Heard::Command(command),
                 Some(notice) = noticed.recv() => Heard::Notice(notice),
-                Some(report) = self.told.recv() => Heard::Report(report),
+                Some(report) = self.told.recv() => Heard::Report(Box::new(report)),
                 Some(saved) = self.saving.join_next() => Heard::Saved(saved),
                 Some(ended) = self.tasks.join_next() => Heard::Ended(ended),
                 _ = beats.tick() => Heard::Beat,
@@ -147,12 +153,13 @@ impl Supervisor {
                 Heard::Stop => break,
                 Heard::Command(command) => self.obey(command),
                 Heard::Notice(notice) => self.noticed(notice),
-                Heard::Report(report) => self.reported(report),
+                Heard::Report(report) => self.reported(*report),
                 Heard::Saved(saved) => self.saved(saved),
                 Heard::Ended(Err(error)) => {
                     tracing::error!(%error, "a container's task ended unasked");
                 }
-                Heard::Ended(Ok(())) | Heard::Beat => {}
+                Heard::Beat => self.dirty |= self.unsaved,
+                Heard::Ended(Ok(())) => {}
             }
         }
         self.leave().await;
@@ -202,7 +209,8 @@ impl Supervisor {
         for (name, member) in &self.members {
             let status_of = |name: &str| {
                 let report = self.members.get(name)?.report.as_ref()?;
-                Some(&report.status)
+                // What was known before an outage of Docker opens no gate.
+                (report.seen == self.connection).then_some(&report.status)
             };
             let gate = order::unmet(&member.container, status_of);
             let goal = self.present_goal(name, member);
@@ -214,6 +222,7 @@ impl Supervisor {
                     && wanted.gate == gate
                     && wanted.completes == completes
                     && wanted.docker == docker
+                    && wanted.connection == self.connection
                     && Arc::ptr_eq(&wanted.container, &member.container);
                 if same {
                     return false;
@@ -228,6 +237,7 @@ impl Supervisor {
                 wanted.gate = gate;
                 wanted.completes = completes;
                 wanted.docker = docker;
+                wanted.connection = self.connection;
                 true
             });
         }
@@ -348,6 +358,7 @@ impl Supervisor {
             gate: None,
             completes: false,
             docker: false,
+            connection: 0,
         });
         let (hints, heard) = mpsc::channel(HINTS);
         let name = container.name.clone();
@@ -369,6 +380,7 @@ impl Supervisor {
             Notice::Up { version } => {
                 tracing::info!(version, "docker answers");
                 self.ground.counts.docker_up.set(1);
+                self.connection += 1;
                 self.docker = DockerStatus {
                     reachable: Some(true),
                     version: Some(version),
@@ -418,13 +430,24 @@ impl Supervisor {
         }
     }
 
-    /// Containers of a former config: stopped and removed, the youngest first.
+    /// Containers of a former config: stopped and removed, the youngest first. One
+    /// that the memory does not know may be another agent's and is left alone.
     fn enter_orphans(&mut self, by_name: &BTreeMap<String, Vec<Summary>>) {
         let mut orphans: Vec<(i64, &String)> = by_name
             .iter()
             .filter(|(name, _)| !self.members.contains_key(*name))
             .map(|(name, all)| (all.iter().map(|one| one.created).max().unwrap_or(0), name))
             .collect();
+        orphans.retain(|(_, name)| {
+            let known = self.remembered.contains_key(*name);
+            if !known {
+                tracing::warn!(
+                    container = %name,
+                    "neither in the config nor in the memory, another agent's perhaps: left alone, remove it by hand if nobody wants it"
+                );
+            }
+            known
+        });
         orphans.sort();
         let mut older: Vec<Dependency> = Vec::new();
         for (_, name) in orphans {
@@ -478,13 +501,17 @@ impl Supervisor {
         let containers = names
             .into_iter()
             .filter_map(|name| self.members.get(name))
-            .map(|member| match &member.report {
-                Some(report) => ContainerStatus {
+            .map(|member| {
+                let told = match &member.report {
+                    Some(report) => report.status.clone(),
+                    None => unknown(&member.container),
+                };
+                ContainerStatus {
                     image: member.container.spec.image.clone(),
-                    essential: member.container.essential,
-                    ..report.status.clone()
-                },
-                None => unknown(&member.container),
+                    // What has left the config makes no host unfit while it goes.
+                    essential: member.container.essential && member.goal != Goal::Remove,
+                    ..told
+                }
             })
             .collect();
         self.status.send_replace(Arc::new(Status {
@@ -506,8 +533,14 @@ impl Supervisor {
     }
 
     fn saved(&mut self, saved: Result<Result<(), memory::SaveError>, tokio::task::JoinError>) {
-        if let Ok(Err(error)) = saved {
-            tracing::error!(error = %Chain(&error), "back-off and counters would not survive a restart of the agent");
+        let Ok(saved) = saved else { return };
+        let failed_before = std::mem::replace(&mut self.unsaved, saved.is_err());
+        match saved {
+            Err(error) if !failed_before => {
+                tracing::error!(error = %Chain(&error), "back-off and counters would not survive a restart of the agent");
+            }
+            Ok(()) if failed_before => tracing::info!("back-off and counters are saved again"),
+            Ok(()) | Err(_) => {}
         }
     }
 }

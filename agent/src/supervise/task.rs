@@ -46,6 +46,8 @@ pub struct Wanted {
     pub completes: bool,
     /// Docker answers.
     pub docker: bool,
+    /// How often Docker has begun to answer: what was seen before is not believed.
+    pub connection: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,9 @@ pub struct Task {
     pub(super) tidy_at: Option<Instant>,
     pub(super) prev_taken: bool,
     pub(super) look_at: Option<Instant>,
+    /// The connection in which the last look began, and the one whose look has an answer.
+    pub(super) looking: u64,
+    pub(super) seen: u64,
     /// Docker was away since the last look.
     pub(super) outage: bool,
     /// The OOM killer struck in this run.
@@ -121,6 +126,8 @@ pub(super) struct Held {
     pub run: String,
     pub pid: Option<i64>,
     pub started_at: Option<SystemTime>,
+    /// Its own; None: SIGTERM.
+    pub stop_signal: Option<String>,
     /// Its death has been counted.
     pub dead: bool,
 }
@@ -159,6 +166,8 @@ impl Task {
             tidy_at: None,
             prev_taken: false,
             look_at: now.docker.then(Instant::now),
+            looking: 0,
+            seen: 0,
             outage: false,
             oom: false,
             progress: watch::channel(None),
@@ -381,7 +390,10 @@ impl Task {
             self.tidying = None;
         }
         let work: BoxFuture<'static, Outcome> = match action {
-            Action::Look => Box::pin(async move { Outcome::Looked(act::look(docker, name).await) }),
+            Action::Look => {
+                self.looking = self.now.connection;
+                Box::pin(async move { Outcome::Looked(act::look(docker, name).await) })
+            }
             Action::Fetch => {
                 self.tried = Some(self.now.hash.clone());
                 self.progress.0.send_replace(None);
@@ -393,6 +405,8 @@ impl Task {
             }
             Action::Launch => {
                 self.tried = Some(self.now.hash.clone());
+                // A start from here on is as fresh as any order so far asked for.
+                self.turned = self.now.turn;
                 let address = self.ground.log_address.as_deref();
                 match body::body(&container, &self.now.hash, address) {
                     Ok(body) => {
@@ -422,8 +436,7 @@ impl Task {
                     return;
                 };
                 let id = held.id.clone();
-                let stop_signal = container.spec.stop_signal.as_deref();
-                let signal_name = act::signal_name(signal, stop_signal);
+                let signal_name = act::signal_name(signal, held.stop_signal.as_deref());
                 if signal == Signal::Kill {
                     tracing::warn!(
                         container = name,
@@ -488,7 +501,12 @@ impl Task {
             return;
         }
         self.tidy_at = None;
-        if let (State::Running { .. }, Some(held)) = (&self.state, &self.held) {
+        // In a wait as well: what exits at once is never seen to run for long.
+        let settled = matches!(
+            self.state,
+            State::Running { .. } | State::Backoff { .. } | State::Stopped | State::Completed
+        );
+        if let (true, Some(held)) = (settled, &self.held) {
             let (name, id) = (self.now.container.name.clone(), held.id.clone());
             self.tidying = Some(Box::pin(act::tidy(self.ground.docker.clone(), name, id)));
         }

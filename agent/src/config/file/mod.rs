@@ -6,6 +6,7 @@
 
 mod containers;
 mod logs;
+mod metrics;
 
 pub use containers::{CONDITIONS, ContainerFile, PULL_POLICIES};
 pub use logs::{InputFile, LogsFile, WHEN_FULL};
@@ -17,7 +18,8 @@ use crate::config::read::{self, Item, Report, Table, Wrong, suggest};
 use crate::config::values;
 use crate::host::roots::Roots;
 use crate::listener::Address;
-use crate::{cloud, docker, metrics, telemetry};
+use crate::metrics::{COLLECTORS, OPTIONAL, Options};
+use crate::{cloud, docker, telemetry};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -65,6 +67,7 @@ pub struct File {
     pub metrics_listen: Option<Vec<Located<Address>>>,
     pub collectors: Vec<String>,
     pub roots: Roots,
+    pub metrics: Options,
     pub heartbeat: Option<Vec<Located<Address>>>,
     pub logs: LogsFile,
 }
@@ -80,7 +83,8 @@ pub struct AgentFile {
 /// Reads a whole tree; faults go to `report`.
 pub fn read(entries: &[Entry], report: &Report) -> File {
     read::root(entries, report, |root| {
-        let (collectors, roots, metrics_listen) = root.take("metrics").table(metrics);
+        let (collectors, roots, metrics, metrics_listen) =
+            root.take("metrics").table(metrics_section);
         File {
             agent: root.take("agent").table(agent),
             node: node(root.take("node")),
@@ -90,6 +94,7 @@ pub fn read(entries: &[Entry], report: &Report) -> File {
             metrics_listen,
             collectors,
             roots,
+            metrics,
             heartbeat: root.take("heartbeat").table(|t| listen(t.take("listen"))),
             logs: root.take("logs").table(logs::logs),
         }
@@ -158,18 +163,21 @@ fn docker(table: &mut Table<'_>) -> docker::Settings {
     }
 }
 
-fn metrics(table: &mut Table<'_>) -> (Vec<String>, Roots, Option<Vec<Located<Address>>>) {
+type MetricsFile = (Vec<String>, Roots, Options, Option<Vec<Located<Address>>>);
+
+fn metrics_section(table: &mut Table<'_>) -> MetricsFile {
     let default = Roots::default();
     let collectors = table
         .take("collectors")
-        .table(|table| collectors(table, metrics::COLLECTORS, metrics::OPTIONAL));
+        .table(|table| collectors(table, COLLECTORS, OPTIONAL));
     let roots = table.take("paths").table(|table| Roots {
         proc: table.take("procfs").path_buf().unwrap_or(default.proc),
         sys: table.take("sysfs").path_buf().unwrap_or(default.sys),
         rootfs: table.take("rootfs").path_buf().unwrap_or(default.rootfs),
         udev: table.take("udev").path_buf().unwrap_or(default.udev),
     });
-    (collectors, roots, listen(table.take("listen")))
+    let options = metrics::options(table);
+    (collectors, roots, options, listen(table.take("listen")))
 }
 
 /// In `metrics.collectors.include`: all collectors that are on by default.

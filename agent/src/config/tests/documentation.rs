@@ -100,3 +100,22 @@ fn the_pages_examples_are_right() {
     }
     assert!(n_examples >= 5, "only {n_examples} examples");
 }
+
+const METRICS: &str = include_str!("../../../../docs/metrics.md");
+
+/// Whether node_exporter's flags are all in that table its own help says, in tests/tests/metrics.
+#[test]
+fn flags_of_node_exporter_map_onto_keys_that_there_are() {
+    let keys = documented();
+    let mut n_rows = 0;
+    for line in METRICS.lines().filter(|line| line.starts_with("| `--")) {
+        let (_, key) = line[2..].split_once(" | ").unwrap();
+        n_rows += 1;
+        if key.starts_with("none: ") {
+            continue;
+        }
+        let key = key.split('`').nth(1).unwrap_or_default();
+        assert!(keys.contains_key(key), "{line}");
+    }
+    assert!(n_rows > 25, "only {n_rows} rows");
+}

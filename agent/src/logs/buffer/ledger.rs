@@ -6,7 +6,7 @@
 use super::telemetry::Telemetry;
 use super::{Point, segment};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -283,11 +283,11 @@ impl Ledger {
         self.lock().segments.contains_key(&n)
     }
 
-    pub fn count_dropped(&self, output: &str, n_records: u64) {
+    pub fn count_dropped(&self, output: &str, reason: &str, n_records: u64) {
         self.lock().dropped += n_records;
         self.telemetry
             .dropped
-            .with_label_values(&[output, "buffer_full"])
+            .with_label_values(&[output, reason])
             .inc_by(n_records);
     }
 
@@ -326,6 +326,15 @@ impl Ledger {
                 }
                 true
             });
+        }
+        for &n in &freed {
+            // An idle reader may still have the file open, which would keep its
+            // space: on a full disk nothing would come to make that reader go on.
+            let path = segment::path(&self.dir, n);
+            let _ = OpenOptions::new()
+                .write(true)
+                .open(path)
+                .and_then(|file| file.set_len(0));
         }
         self.unlink(&freed);
     }

@@ -8,7 +8,7 @@ use super::checkpoint::Checkpoint;
 use super::frame::ChunkId;
 use super::ledger::{Ledger, Place};
 use super::segment::{Found, Scan};
-use super::{Point, Position, segment};
+use super::{Point, Position, segment, telemetry};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -166,6 +166,12 @@ impl Reader {
         }
     }
 
+    /// Counts records that the output leaves out because they are too large for its server.
+    pub fn count_too_large(&self, n_records: u64) {
+        self.ledger
+            .count_dropped(&self.output, telemetry::TOO_LARGE, n_records);
+    }
+
     /// Back to the last committed point: what was not delivered is read again.
     pub fn rewind(&mut self) {
         self.at = self.committed;
@@ -291,7 +297,8 @@ impl Reader {
         }
         self.at.record = next;
         if was_dropped {
-            self.ledger.count_dropped(&self.output, missing);
+            self.ledger
+                .count_dropped(&self.output, telemetry::BUFFER_FULL, missing);
             error!(
                 records = missing,
                 output = self.output,

@@ -1,7 +1,8 @@
 //! Opening the buffer: what the last run left is taken over, damage and all.
 //!
 //! Only the newest segment can have a torn tail, so only that one is read
-//! whole; the others are checked when they are read. A new segment is begun
+//! whole (and those before it, as long as they hold no record: the last record
+//! tells the next number); the others are checked when they are read. A new segment is begun
 //! after each start, so a checkpoint never points into rewritten bytes.
 
 use super::ledger::{Ledger, Segment, Status};
@@ -49,25 +50,38 @@ pub fn open(
         .map_err(OpenError::Metrics)?;
 
     let segments = segment::list(dir).map_err(unusable)?;
-    let newest = segments.last().map(|&(n, _)| n);
     let mut end = Point::default();
-    for (n, len) in segments {
-        end.segment = n;
+    if let Some(&(newest, _)) = segments.last() {
+        end.segment = newest;
         end.offset = segment::HEAD;
-        let taken = match newest {
-            Some(newest) if n == newest => take_newest(&ledger, n, len, &mut end),
-            _ => take_older(&ledger, n, len, end.record),
+    }
+    let mut end_is_known = false;
+    for (n, len) in segments.into_iter().rev() {
+        let taken = if end_is_known {
+            take_older(&ledger, n, len)
+        } else {
+            take_newest(&ledger, n, len).map(|taken| {
+                if let Some((offset, record)) = taken {
+                    end_is_known = true;
+                    end.record = record;
+                    if n == end.segment {
+                        end.offset = offset;
+                    }
+                }
+            })
         };
         if let Err(error) = taken {
             // Kept: the readers try again, and step over it if it stays so.
             warn!(path = %segment::path(dir, n).display(), %error, "cannot read a segment of the log buffer");
             let unknown = Segment {
                 bytes: len,
-                first_record: end.record,
+                first_record: 0,
                 first_ms: super::ledger::now_ms(),
             };
             ledger.add(n, unknown, false);
-            end.offset = len;
+            if n == end.segment {
+                end.offset = len;
+            }
         }
     }
     for output in outputs {
@@ -155,11 +169,11 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// Enters a segment by its first sound frame.
-fn take_older(ledger: &Ledger, n: u64, len: u64, record: u64) -> io::Result<()> {
+fn take_older(ledger: &Ledger, n: u64, len: u64) -> io::Result<()> {
     let mut scan = Scan::open(&ledger.dir, n, segment::HEAD)?;
     let mut segment = Segment {
         bytes: len,
-        first_record: record,
+        first_record: 0,
         first_ms: super::ledger::now_ms(),
     };
     loop {
@@ -177,10 +191,14 @@ fn take_older(ledger: &Ledger, n: u64, len: u64, record: u64) -> io::Result<()> 
     Ok(())
 }
 
-/// Reads the newest segment whole and cuts what lies behind its last sound frame.
-fn take_newest(ledger: &Ledger, n: u64, len: u64, end: &mut Point) -> io::Result<()> {
+/// Reads the newest segment whole and cuts what lies behind its last sound
+/// frame. Answers where that frame ends, and the number of the record after it.
+/// None: it held no record and is removed; the one before tells the number.
+fn take_newest(ledger: &Ledger, n: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
     let mut scan = Scan::open(&ledger.dir, n, segment::HEAD)?;
     let mut first = None;
+    let mut offset = segment::HEAD;
+    let mut record = 0;
     loop {
         match scan.peek(len)? {
             Found::End => break,
@@ -188,33 +206,32 @@ fn take_newest(ledger: &Ledger, n: u64, len: u64, end: &mut Point) -> io::Result
             Found::Frame(header) => {
                 first.get_or_insert((header.first_record, header.time_ms));
                 scan.at += header.frame_len();
-                end.offset = scan.at;
-                end.record = header.first_record + u64::from(header.n_records);
+                offset = scan.at;
+                record = header.first_record + u64::from(header.n_records);
             }
         }
     }
     let path = segment::path(&ledger.dir, n);
-    if end.offset < len {
-        let cut = len - end.offset;
-        warn!(path = %path.display(), offset = end.offset, bytes = cut, "cut a torn tail off the log buffer");
+    if offset < len {
+        let cut = len - offset;
+        warn!(path = %path.display(), offset, bytes = cut, "cut a torn tail off the log buffer");
         ledger.telemetry.damaged_bytes.inc_by(cut);
         OpenOptions::new()
             .write(true)
             .open(&path)?
-            .set_len(end.offset)?;
+            .set_len(offset)?;
     }
-    match first {
-        Some((first_record, first_ms)) => {
-            let segment = Segment {
-                bytes: end.offset,
-                first_record,
-                first_ms,
-            };
-            ledger.add(n, segment, false);
-        }
-        None => fs::remove_file(&path)?,
-    }
-    Ok(())
+    let Some((first_record, first_ms)) = first else {
+        fs::remove_file(&path)?;
+        return Ok(None);
+    };
+    let segment = Segment {
+        bytes: offset,
+        first_record,
+        first_ms,
+    };
+    ledger.add(n, segment, false);
+    Ok(Some((offset, record)))
 }
 
 fn remove_strange_checkpoints(dir: &Path, outputs: &[&str]) -> io::Result<()> {

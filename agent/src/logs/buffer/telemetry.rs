@@ -6,9 +6,15 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use std::sync::Arc;
 
+/// Why records are dropped on purpose.
+pub(super) const BUFFER_FULL: &str = "buffer_full";
+pub(super) const TOO_LARGE: &str = "too_large";
+const REASONS: [&str; 2] = [BUFFER_FULL, TOO_LARGE];
+
 #[derive(Clone)]
 pub(super) struct Telemetry {
-    /// Records that an output never saw because their segment was dropped.
+    /// Records that an output did not deliver: their segment was dropped
+    /// (`buffer_full`), or its server refused them for their size (`too_large`).
     pub dropped: IntCounterVec,
     /// Records that an output never saw because they were damaged on disk.
     pub lost: IntCounterVec,
@@ -61,12 +67,16 @@ impl Telemetry {
 
     /// Makes an output's counters visible at zero.
     pub fn introduce(&self, output: &str) {
-        self.dropped.with_label_values(&[output, "buffer_full"]);
+        for reason in REASONS {
+            self.dropped.with_label_values(&[output, reason]);
+        }
         self.lost.with_label_values(&[output]);
     }
 
     pub fn forget(&self, output: &str) {
-        let _ = self.dropped.remove_label_values(&[output, "buffer_full"]);
+        for reason in REASONS {
+            let _ = self.dropped.remove_label_values(&[output, reason]);
+        }
         let _ = self.lost.remove_label_values(&[output]);
     }
 }

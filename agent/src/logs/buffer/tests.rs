@@ -124,6 +124,31 @@ fn acknowledged_records_survive_a_crash_and_keep_their_order() {
     run.crash();
 }
 
+/// What a crash between the creation of a segment and its first write leaves,
+/// as on a full disk.
+#[test]
+fn numbers_go_on_behind_a_segment_that_a_crash_left_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let run = Run::start(&settings, &["out"]);
+    for n in 0..3 {
+        run.append(&format!("{n}"));
+    }
+    run.crash();
+    for n in [2, 3] {
+        fs::write(segment::path(dir.path(), n), b"").unwrap();
+    }
+    let mut run = Run::start(&settings, &["out"]);
+    run.append("3");
+    run.finish();
+    let mut reader = run.reader("out", Follow::Sealed);
+    let mut numbers = Vec::new();
+    while let Some(block) = reader.read(1 << 20).unwrap() {
+        numbers.extend(block.pieces.iter().map(|piece| piece.first_record));
+    }
+    assert_eq!(numbers, [0, 1, 2, 3]);
+}
+
 #[test]
 fn a_tail_torn_at_any_byte_costs_only_the_torn_frame() {
     let dir = tempfile::tempdir().unwrap();
@@ -257,6 +282,22 @@ fn a_segment_goes_only_after_every_checkpoint_behind_it_is_durable() {
     assert_eq!(run.buffer.position().borrow().tail.record, 31);
     assert_eq!(run.buffer.status().dropped, 0);
     run.crash();
+}
+
+/// An idle reader keeps the file open; on a full disk that space is needed.
+#[test]
+fn a_segment_that_goes_gives_its_space_back_though_it_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = Run::start(&settings(dir.path()), &["out"]);
+    run.append("a");
+    let file = fs::File::open(&segments(&dir)[0]).unwrap();
+    run.finish();
+    let mut reader = run.reader("out", Follow::Sealed);
+    let end = reader.read(1 << 20).unwrap().unwrap().end;
+    assert_ne!(file.metadata().unwrap().len(), 0);
+    reader.commit(end, true).unwrap();
+    assert!(segments(&dir).is_empty());
+    assert_eq!(file.metadata().unwrap().len(), 0);
 }
 
 #[test]

@@ -22,8 +22,8 @@ use tracing::{error, info, warn};
 const MANY: usize = 256;
 /// About how much goes into one write. Unit: bytes.
 const GROUP: u64 = 1 << 20;
-/// The loop turns at least this often.
-const TURN: Duration = Duration::from_secs(1);
+/// The loop turns at least this often, with nothing to do.
+const TURN: Duration = Duration::from_secs(5);
 /// Waits between tries of a write: doubled from first to last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
@@ -85,8 +85,8 @@ impl Writer {
     }
 
     /// Appends until every `Intake` is gone, then seals; or until the buffer
-    /// gives up. Blocks: for a thread of its own. Calls `turned` at least once
-    /// a second unless a file operation hangs.
+    /// gives up. Blocks: for a thread of its own. Calls `turned` every five seconds
+    /// at least, unless a file operation hangs.
     pub fn run(mut self, mut appends: mpsc::Receiver<Append>, turned: &dyn Fn()) {
         let clock = match Builder::new_current_thread().enable_time().build() {
             Ok(clock) => clock,
@@ -216,8 +216,13 @@ impl Writer {
             if self.ledger.set_error(text, false) {
                 error!(path = %self.settings.dir.display(), error = %fault, "log buffer cannot write; senders wait");
             }
-            // No space will come back; any other error may be this file's alone.
-            if fault.kind() != io::ErrorKind::StorageFull {
+            // On a full disk the segment must end so that it can go once it is
+            // delivered; any other error may be this file's alone.
+            let holds_records = self
+                .open
+                .as_ref()
+                .is_some_and(|open| open.size > segment::HEAD);
+            if holds_records || fault.kind() != io::ErrorKind::StorageFull {
                 self.rotate();
             }
             self.pause(clock, pause, turned)?;

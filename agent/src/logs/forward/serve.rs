@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -26,13 +26,15 @@ const MAX_CONNECTIONS: usize = 1024;
 /// unfolded four times that.
 const LARGE_FRAMES: usize = 8;
 
-/// How often the loop shows that it turns, and how long it rests after a failed accept.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the loop shows that it turns, with nothing to do.
+const BEAT: Duration = Duration::from_secs(5);
+/// How long it rests after a failed accept.
+const REST: Duration = Duration::from_secs(1);
 
 enum Event {
     Accepted(io::Result<Stream>),
     Ended(Result<(), JoinError>),
-    Tick,
+    Due,
     Stop,
 }
 
@@ -55,18 +57,18 @@ pub async fn serve(
         large: Semaphore::new(LARGE_FRAMES),
     });
     let mut connections = JoinSet::new();
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut resting = false;
+    let mut rest_until: Option<Instant> = None;
     let mut n_connected = 0usize;
     loop {
-        let may_accept = !resting && connections.len() < MAX_CONNECTIONS;
+        let due = rest_until.unwrap_or_else(|| Instant::now() + BEAT);
+        let may_accept = rest_until.is_none() && connections.len() < MAX_CONNECTIONS;
         let event = tokio::select! {
             accepted = listener.accept(), if may_accept => Event::Accepted(accepted),
             Some(ended) = connections.join_next(), if !connections.is_empty() => Event::Ended(ended),
-            _ = tick.tick() => Event::Tick,
+            () = sleep_until(due) => Event::Due,
             () = stop.cancelled() => Event::Stop,
         };
+        beat.beat();
         match event {
             Event::Accepted(Ok(stream)) => {
                 debug!(input = %shared.settings.name, peer = %stream.peer(), "log sender connected");
@@ -88,13 +90,10 @@ pub async fn serve(
             Event::Accepted(Err(error)) => {
                 // Out of descriptors, or the peer gave up: rest, do not spin.
                 warn!(input = %shared.settings.name, error = %Chain(&error), "cannot accept a log sender");
-                resting = true;
+                rest_until = Some(Instant::now() + REST);
             }
             Event::Ended(ended) => report(ended),
-            Event::Tick => {
-                beat.beat();
-                resting = false;
-            }
+            Event::Due => rest_until = None,
             Event::Stop => break,
         }
         // The gauge is shared with other listeners: tell it the difference.

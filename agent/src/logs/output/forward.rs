@@ -5,9 +5,14 @@
 //! by id. After an ack that is late or unknown the connection is dropped and all
 //! that was not committed is sent again under the same ids. Without
 //! `require_ack` records count as delivered once the kernel has them.
+//!
+//! A record that alone is over the limit of a frame may be more than the server
+//! takes, and would be tried for ever. After [`REFUSALS`] connections in a row
+//! that the server ended while it had that record to acknowledge, it is left
+//! out, counted and named. A server that is silent or not there refuses nothing.
 
 use super::stdout::blocking;
-use super::wire::{Answer, answer, frames};
+use super::wire::{Answer, Frame, answer, frames};
 use super::{Ending, Forward, Link, pause};
 use crate::chain::Chain;
 use crate::dns::Resolver;
@@ -20,7 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout};
-use tracing::info;
+use tracing::{error, info};
 
 /// Read from the buffer at once. Unit: bytes.
 const BLOCK: usize = 1 << 20;
@@ -37,6 +42,10 @@ const HELO_WAIT: Duration = Duration::from_millis(100);
 const BEAT: Duration = Duration::from_secs(5);
 /// A checkpoint is made durable at least this often while acks flow.
 const DURABLE: Duration = Duration::from_secs(1);
+
+/// Connections that a server may end over the same giant record: with the
+/// pauses between them over a minute, so a short trouble costs no record.
+pub(super) const REFUSALS: u32 = 10;
 
 #[derive(Debug, thiserror::Error)]
 enum Fault {
@@ -73,6 +82,39 @@ enum Fault {
     Checkpoint(#[source] io::Error),
 }
 
+impl Fault {
+    /// The server ended the connection, as it does with a frame that it does not take.
+    fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Fault::Closed { .. } | Fault::Send { .. } | Fault::Receive { .. }
+        )
+    }
+}
+
+/// The giant record that the server refused last, by its frame's id.
+#[derive(Default)]
+struct Giant {
+    id: String,
+    refusals: u32,
+}
+
+impl Giant {
+    fn is_given_up(&self, frame: &Frame) -> bool {
+        frame.giant && self.refusals >= REFUSALS && self.id == frame.id
+    }
+
+    fn refused(&mut self, id: &str) {
+        if self.id != id {
+            *self = Giant {
+                id: id.into(),
+                refusals: 0,
+            };
+        }
+        self.refusals += 1;
+    }
+}
+
 enum Outcome {
     Ended(Ending),
     /// Nothing to do, or old: a later connection goes on.
@@ -82,6 +124,7 @@ enum Outcome {
 
 pub(super) async fn run(settings: Forward, mut link: Link) -> Ending {
     let mut step = 0;
+    let mut giant = Giant::default();
     loop {
         enum Event {
             Stop,
@@ -110,7 +153,7 @@ pub(super) async fn run(settings: Forward, mut link: Link) -> Ending {
             None => Outcome::Ended(Ending::Stopped),
             Some(Err(fault)) => Outcome::Failed(fault),
             Some(Ok((stream, peer))) => {
-                let session = Session::new(&settings, link, stream, peer);
+                let session = Session::new(&settings, &mut giant, link, stream, peer);
                 let (back, outcome) = session.run().await;
                 link = back;
                 outcome
@@ -167,6 +210,7 @@ async fn connect(
 /// One connection.
 struct Session<'a> {
     settings: &'a Forward,
+    giant: &'a mut Giant,
     link: Option<Link>,
     peer: SocketAddr,
     write: OwnedWriteHalf,
@@ -180,6 +224,7 @@ struct Session<'a> {
 /// A block whose frames are on their way.
 struct Sent {
     unacked: Vec<String>,
+    giants: Vec<String>,
     bytes: usize,
     end: Point,
     n_records: u64,
@@ -187,11 +232,18 @@ struct Sent {
 }
 
 impl<'a> Session<'a> {
-    fn new(settings: &'a Forward, link: Link, stream: TcpStream, peer: SocketAddr) -> Session<'a> {
+    fn new(
+        settings: &'a Forward,
+        giant: &'a mut Giant,
+        link: Link,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Session<'a> {
         info!(output = link.progress.name, %peer, "output connected");
         let (read, write) = stream.into_split();
         Session {
             settings,
+            giant,
             link: Some(link),
             peer,
             write,
@@ -208,7 +260,12 @@ impl<'a> Session<'a> {
     async fn run(mut self) -> (Link, Outcome) {
         let outcome = match self.work().await {
             Ok(outcome) => outcome,
-            Err(fault) => Outcome::Failed(fault),
+            Err(fault) => {
+                if fault.is_refusal() {
+                    self.blame();
+                }
+                Outcome::Failed(fault)
+            }
         };
         match self.link {
             Some(link) => (link, outcome),
@@ -285,6 +342,17 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Holds the oldest giant record that is not acknowledged responsible.
+    fn blame(&mut self) {
+        let oldest = self
+            .sent
+            .iter()
+            .find_map(|sent| sent.giants.iter().find(|id| sent.unacked.contains(id)));
+        if let Some(id) = oldest {
+            self.giant.refused(id);
+        }
+    }
+
     /// Sends the next block. False: told to stop meanwhile.
     async fn send(&mut self) -> Result<bool, Fault> {
         let peer = self.peer;
@@ -296,13 +364,37 @@ impl<'a> Session<'a> {
             })
             .await
             .map_err(Fault::Buffer)?;
-        let Some((frames, end, n_records)) = packed else {
+        let Some((mut frames, end, mut n_records)) = packed else {
             return Ok(true);
         };
         let Some(link) = &self.link else {
             return Ok(false);
         };
-        let mut bytes = 0;
+        if let Some(at) = frames
+            .iter()
+            .position(|frame| self.giant.is_given_up(frame))
+        {
+            let frame = frames.remove(at);
+            link.reader.count_too_large(1);
+            n_records -= 1;
+            error!(
+                output = link.progress.name, %peer, bytes = frame.bytes.len(), chunk = frame.id,
+                "the server refuses a record of this size: it is dropped"
+            );
+        }
+        let ids = |wanted: fn(&Frame) -> bool| {
+            let found = frames.iter().filter(|frame| ack && wanted(frame));
+            found.map(|frame| frame.id.clone()).collect()
+        };
+        // Before it is sent, so that it is known when the server ends the connection meanwhile.
+        self.sent.push_back(Sent {
+            unacked: ids(|_| true),
+            giants: ids(|frame| frame.giant),
+            bytes: frames.iter().map(|frame| frame.bytes.len()).sum(),
+            end,
+            n_records,
+            since: Instant::now(),
+        });
         for frame in &frames {
             let written = tokio::select! {
                 written = timeout(self.settings.ack_timeout, self.write.write_all(&frame.bytes)) => written,
@@ -312,20 +404,10 @@ impl<'a> Session<'a> {
             written
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                 .map_err(|source| Fault::Send { peer, source })?;
-            bytes += frame.bytes.len();
         }
-        let unacked = if ack {
-            frames.into_iter().map(|frame| frame.id).collect()
-        } else {
-            Vec::new()
-        };
-        self.sent.push_back(Sent {
-            unacked,
-            bytes,
-            end,
-            n_records,
-            since: Instant::now(),
-        });
+        if let Some(sent) = self.sent.back_mut() {
+            sent.since = Instant::now();
+        }
         Ok(true)
     }
 

@@ -220,6 +220,57 @@ async fn a_refused_connection_is_tried_again_until_the_server_is_back() {
     bench.finish(output).await;
 }
 
+/// Reads until the peer's frame is too long for this server, and hangs up.
+async fn refuse_over(stream: &mut TcpStream, limit: usize) {
+    let mut n = 0;
+    let mut bytes = vec![0; 64 << 10];
+    while n <= limit {
+        match stream.read(&mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => n += read,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_too_large_for_the_server_does_not_hold_the_others_back_for_ever() {
+    let mut bench = Bench::new();
+    let mut giant = b"\x92\x01\x81\xa1n\xc6\x00\x50\x00\x00".to_vec();
+    giant.resize(giant.len() + (5 << 20), 7);
+    let batch = Batch {
+        tag: b"app".to_vec(),
+        entries: giant,
+        n_records: 1,
+    };
+    let entry = bench.entry.clone().unwrap();
+    entry.append(vec![batch]).await.unwrap();
+    drop(entry);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let kind = forward(listener.local_addr().unwrap().port(), true);
+    // The pauses between tries, over a minute, pass at once.
+    tokio::time::pause();
+    let Kind::Forward(mut settings) = kind else {
+        unreachable!()
+    };
+    settings.ack_timeout = Duration::from_secs(86_400);
+    settings.connect_timeout = Duration::from_secs(86_400);
+    let kind = Kind::Forward(settings);
+    let output = spawn(kind.clone(), bench.link(&kind));
+    for _ in 0..super::forward::REFUSALS {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        refuse_over(&mut stream, 1 << 20).await;
+    }
+    tokio::time::resume();
+    bench.append("app", 2).await;
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let seen = frame(&mut stream).await.unwrap();
+    assert_eq!(seen.numbers, [2]);
+    ack(&mut stream, &seen.id.unwrap()).await;
+    bench.finish(output).await;
+    assert_eq!(bench.progress.records(), 1);
+    assert_eq!(bench.buffer.status().dropped, 1);
+}
+
 #[tokio::test]
 async fn a_server_that_wants_a_shared_key_is_named() {
     let bench = Bench::new();

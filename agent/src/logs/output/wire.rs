@@ -18,6 +18,8 @@ const BODY: usize = FRAME - (128 << 10);
 pub(super) struct Frame {
     pub bytes: Vec<u8>,
     pub id: String,
+    /// A single entry that alone is over the limit of a frame.
+    pub giant: bool,
 }
 
 struct Part<'a> {
@@ -117,7 +119,8 @@ fn encode(chunk: ChunkId, part: &Part<'_>, ack: bool) -> Frame {
         text(b"chunk", &mut bytes);
         text(id.as_bytes(), &mut bytes);
     }
-    Frame { bytes, id }
+    let giant = part.entries.len() > BODY;
+    Frame { bytes, id, giant }
 }
 
 /// A str; tags are at most 65,535 bytes.

@@ -4,7 +4,7 @@ use super::{expect, host, parse_text};
 use crate::host::roots::Roots;
 use crate::http;
 use crate::listener::Listener;
-use crate::metrics::{COLLECTORS, Metrics, Settings};
+use crate::metrics::{COLLECTORS, Filter, Metrics, Options, Settings};
 use crate::pulse::Pulse;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -56,10 +56,19 @@ impl Answer {
 
 /// The room on a port of its own; the server ends with the set.
 async fn serve(roots: Roots, collectors: &[&str]) -> (Arc<Metrics>, SocketAddr, JoinSet<()>) {
+    serve_with(roots, collectors, Options::default()).await
+}
+
+async fn serve_with(
+    roots: Roots,
+    collectors: &[&str],
+    options: Options,
+) -> (Arc<Metrics>, SocketAddr, JoinSet<()>) {
     let settings = Settings {
         listen: Vec::new(),
         collectors: collectors.iter().map(|name| (*name).into()).collect(),
         roots,
+        options,
     };
     let registry = prometheus::Registry::new();
     let own = prometheus::IntGauge::new("agent_test", "Own family.").unwrap();
@@ -71,6 +80,7 @@ async fn serve(roots: Roots, collectors: &[&str]) -> (Arc<Metrics>, SocketAddr, 
     let mut tasks = JoinSet::new();
     tasks.spawn(http::serve(
         Listener::Tcp(listener),
+        None,
         metrics.clone(),
         beat,
         CancellationToken::new(),
@@ -168,4 +178,92 @@ async fn many_scrapes_at_once_are_all_answered() {
     }
     assert_eq!(clients.join_all().await, [200; 30]);
     assert_eq!(metrics.status().scrapes, 30);
+}
+
+#[tokio::test]
+async fn another_path_and_a_page_without_itself_as_configured() {
+    let (_dir, roots) = host(&[("proc/loadavg", "1 2 3 4/5 6\n")]);
+    let options = Options {
+        telemetry_path: "/node".into(),
+        disable_exporter_metrics: true,
+        ..Options::default()
+    };
+    let (_metrics, address, _tasks) = serve_with(roots, &["loadavg"], options).await;
+    assert_eq!(get(address, "/metrics", "").await.status, 404);
+    assert!(
+        get(address, "/", "")
+            .await
+            .text()
+            .contains("href=\"/node\"")
+    );
+    let pages = parse_text(get(address, "/node", "").await.text());
+    for family in ["node_load1", "agent_test", "node_exporter_build_info"] {
+        assert!(pages.contains_key(family), "{family}");
+    }
+    let itself = |name: &&String| name.starts_with("process_") || name.starts_with("promhttp_");
+    assert_eq!(pages.keys().find(itself), None);
+}
+
+#[tokio::test]
+async fn scrapes_beyond_the_limit_are_told_to_come_back() {
+    let (_dir, roots) = host(&[("proc/loadavg", "1 2 3 4/5 6\n")]);
+    let options = Options {
+        max_requests: 1,
+        ..Options::default()
+    };
+    let (_metrics, address, _tasks) = serve_with(roots, &["loadavg"], options).await;
+    let mut clients = JoinSet::new();
+    for _ in 0..50 {
+        clients.spawn(async move {
+            let answer = get(address, "/metrics", "").await;
+            (answer.status, answer.text().to_owned())
+        });
+    }
+    let answers = clients.join_all().await;
+    let refused = "Limit of concurrent requests reached (1), try again later.\n";
+    assert!(answers.iter().any(|(status, _)| *status == 200));
+    assert!(
+        answers
+            .iter()
+            .any(|(status, text)| *status == 503 && text == refused)
+    );
+    assert!(
+        answers
+            .iter()
+            .all(|(status, _)| [200, 503].contains(status))
+    );
+    // The place is free again.
+    assert_eq!(get(address, "/metrics", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn chosen_devices_and_fields_alone_are_on_the_page() {
+    let disk = |name: &str| format!("8 0 {name} 1 2 3 4 5 6 7 8 9 10 11\n");
+    let disks = [disk("sda"), disk("sda1"), disk("sdb"), disk("loop0")].concat();
+    let (_dir, roots) = host(&[
+        ("proc/diskstats", &disks),
+        ("proc/vmstat", "pgpgin 1\nnr_free_pages 2\nnr_dirty 3\n"),
+    ]);
+    let options = Options {
+        diskstats: Filter {
+            include: Some("^(sda1|loop)".into()),
+            exclude: None,
+        },
+        netdev: Filter::excluding("^lo$"),
+        vmstat_fields: "^nr_".into(),
+        ..Options::default()
+    };
+    let (_metrics, address, _tasks) =
+        serve_with(roots, &["diskstats", "netdev", "vmstat"], options).await;
+    let page = get(address, "/metrics", "").await;
+    let pages = parse_text(page.text());
+    let reads = &pages["node_disk_reads_completed_total"].series;
+    let devices: Vec<&str> = reads
+        .keys()
+        .map(|labels| labels["device"].as_str())
+        .collect();
+    assert_eq!(devices, ["loop0", "sda1"]);
+    assert!(!page.text().contains("device=\"lo\""));
+    expect(&pages, "node_vmstat_nr_dirty", &[], 3.0);
+    assert!(!pages.contains_key("node_vmstat_pgpgin"));
 }

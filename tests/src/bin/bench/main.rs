@@ -26,14 +26,21 @@ fn main() -> Result<()> {
         "binary      {size} bytes stripped ({:.2} MB)",
         size as f64 / 1e6
     );
-    scrape::start_times(&agent)?;
-    scrape::scrape_cost(&agent)?;
-    logs::log_cost(&agent, Mode::Message)?;
-    logs::log_cost(&agent, Mode::Packed)?;
-    if containers::docker(&["version"]).is_ok() {
+    // `bench PART…` prints these parts only.
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
+    if wanted("scrape") {
+        scrape::start_times(&agent)?;
+        scrape::scrape_cost(&agent)?;
+    }
+    if wanted("logs") {
+        logs::log_cost(&agent, Mode::Message)?;
+        logs::log_cost(&agent, Mode::Packed)?;
+    }
+    if wanted("containers") && containers::docker(&["version"]).is_ok() {
         containers::idle_memory(&agent)?;
         containers::kill_to_running(&agent)?;
-    } else {
+    } else if wanted("containers") {
         println!("containers  skipped: no Docker answers");
     }
     Ok(())
