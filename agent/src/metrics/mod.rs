@@ -122,7 +122,14 @@ pub const COLLECTORS: &[&str] = &[
 ];
 
 /// Collectors that are off unless the config includes them, as with node_exporter.
-pub const OPTIONAL: &[&str] = &["cgroups", "interrupts", "processes", "rapl", "softirqs"];
+pub const OPTIONAL: &[&str] = &[
+    "cgroups",
+    "interrupts",
+    "processes",
+    "rapl",
+    "softirqs",
+    "tcpstat",
+];
 
 /// For `agent status`.
 #[derive(Debug, Clone, Default, PartialEq)]
