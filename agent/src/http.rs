@@ -3,7 +3,8 @@
 //! It knows nothing of routes: a room gives a [`Handler`], and a [`Door`] where
 //! a connection has to pass one, as with TLS. Limits are here, so that no peer
 //! can keep another out: at most [`MAX_CONNECTIONS`] are served at once, and
-//! while more wait, whoever did nothing for [`SPARED`] leaves. A request head
+//! while more wait, whoever did nothing for [`SPARED`], or else came first and
+//! is between two requests, leaves. A request head
 //! has at most [`MAX_HEAD`] bytes and arrives within [`HEAD_TIMEOUT`]; a peer
 //! that reads nothing of its answer for [`STALL_TIMEOUT`] is cut off. A stop
 //! waits [`STOP_GRACE`] for peers that have yet to send or read something.
@@ -45,8 +46,8 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const DOOR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections served at once by one listener.
 pub const MAX_CONNECTIONS: usize = 64;
-/// Idle for less than this, a connection keeps its place though others wait.
-pub const SPARED: Duration = Duration::from_secs(2);
+/// A connection younger than this keeps its place though others wait.
+pub const SPARED: Duration = Duration::from_millis(200);
 /// How long a stop waits for peers without a request in work.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Wait after an accept that failed for want of descriptors or memory.
@@ -54,7 +55,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often an idle loop shows that it turns.
 pub const BEAT: Duration = Duration::from_secs(5);
 /// How often a peer that waits for a place looks for one.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
 
 pub type Request = hyper::Request<Incoming>;
 pub type Reply = hyper::Response<Full<Bytes>>;

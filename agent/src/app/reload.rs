@@ -81,6 +81,10 @@ fn not_live(now: &Settings, next: &Settings) -> Vec<&'static str> {
     differ("cloud", now.cloud != next.cloud);
     differ("docker", now.docker != next.docker);
     differ("metrics", now.metrics != next.metrics);
+    differ(
+        "metrics.containers",
+        now.container_metrics != next.container_metrics,
+    );
     differ("heartbeat", now.heartbeat != next.heartbeat);
     fixed
 }

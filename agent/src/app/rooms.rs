@@ -11,6 +11,7 @@ use crate::host::sockets::{self, BindError, Inherited};
 use crate::http::{self, Door, Handler};
 use crate::listener::{Address, Listener};
 use crate::metrics::Metrics;
+use crate::metrics::containers::{self, ContainerMetrics, Lister};
 use crate::pulse::Pulse;
 use crate::telemetry::Telemetry;
 use crate::{logs, supervise};
@@ -27,6 +28,9 @@ use tracing::warn;
 
 /// A local HTTP loop beats every five seconds ([`http::BEAT`]).
 const HTTP_ALLOWANCE: Duration = Duration::from_secs(20);
+/// The list of containers turns every ten seconds; a hung Docker holds a turn
+/// for five times `docker.timeout` at most, which is added.
+const LIST_ALLOWANCE: Duration = Duration::from_secs(30);
 
 /// The house in operation.
 pub struct Rooms {
@@ -60,6 +64,8 @@ struct Ready {
     logs: logs::Logs,
     forward: Vec<Listener>,
     metrics: Vec<Listener>,
+    containers: Vec<Listener>,
+    container_metrics: Option<(ContainerMetrics, Lister)>,
     heartbeat: Vec<Listener>,
     control: Listener,
     resolver: Resolver,
@@ -94,12 +100,14 @@ impl Rooms {
             .collect();
         let forward = listeners(&mut inherited, "forward", &forward_addresses)?;
         let metrics_listeners = listeners(&mut inherited, "metrics", &settings.metrics.listen)?;
+        let addresses = &settings.container_metrics.listen;
+        let containers_listeners = listeners(&mut inherited, "containers", addresses)?;
         let heartbeat_listeners = listeners(&mut inherited, "heartbeat", &settings.heartbeat)?;
 
         for name in inherited.left() {
             warn!(
                 name,
-                "a socket handed over by systemd has a name that nothing uses: forward, metrics, heartbeat"
+                "a socket handed over by systemd has a name that nothing uses: forward, metrics, containers, heartbeat"
             );
         }
 
@@ -120,6 +128,14 @@ impl Rooms {
             pulse: pulse.clone(),
         });
         let metrics = Metrics::new(&settings.metrics, registry);
+        let container_metrics = (!containers_listeners.is_empty()).then(|| {
+            containers::open(containers::Parts {
+                settings: settings.container_metrics.clone(),
+                docker: settings.docker.clone(),
+                roots: settings.metrics.roots.clone(),
+                supervise: supervise.clone(),
+            })
+        });
         let heartbeat = Arc::new(Heartbeat {
             supervise: supervise.clone(),
             logs: logs.clone(),
@@ -148,6 +164,8 @@ impl Rooms {
                 logs: logs_room,
                 forward,
                 metrics: metrics_listeners,
+                containers: containers_listeners,
+                container_metrics,
                 heartbeat: heartbeat_listeners,
                 control,
                 resolver,
@@ -169,6 +187,12 @@ impl Rooms {
         self.serve("heartbeat", ready.heartbeat, None, self.heartbeat.clone());
         let (door, handler) = self.metrics.front();
         self.serve("metrics", ready.metrics, door, handler);
+        if let Some((pages, lister)) = ready.container_metrics {
+            self.serve("container metrics", ready.containers, None, Arc::new(pages));
+            let allowance = LIST_ALLOWANCE + self.settings.docker.timeout * 5;
+            let beat = self.pulse.register("container list", allowance);
+            self.start("container list", lister.run(beat, self.intake.clone()));
+        }
         let (intake, drain) = (self.intake.clone(), self.drain.clone());
         self.start("logs", ready.logs.run(ready.forward, intake.clone(), drain));
         self.start("supervision", ready.supervisor.run(intake.clone()));

@@ -40,6 +40,8 @@ pub fn check(file: &File, inputs: &[Input<'_>], report: &Report) {
         Some(listen) => claims.extend(listen.iter().filter_map(located_claim)),
         None => claims.extend(default("heartbeat.listen", defaults::heartbeat_listen())),
     }
+    let containers = &file.container_metrics.listen;
+    claims.extend(containers.iter().flatten().filter_map(located_claim));
     for input in inputs {
         match input.file.and_then(|file| file.listen.as_ref()) {
             Some(listen) => claims.extend(listen.iter().filter_map(located_claim)),

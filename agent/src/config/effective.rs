@@ -34,6 +34,9 @@ pub fn text(settings: &Settings) -> String {
         container(&mut page, each);
     }
     metrics(&mut page, &settings.metrics);
+    page.section("metrics.containers");
+    page.line("listen", &addresses(&settings.container_metrics.listen));
+    page.line("labels", &settings.container_metrics.labels.to_string());
     page.section("heartbeat");
     page.line("listen", &addresses(&settings.heartbeat));
     logs(&mut page, &settings.logs);
@@ -171,6 +174,13 @@ fn metrics(page: &mut Page, settings: &metrics::Settings) {
     page.line("sysfs", &path(&settings.roots.sys));
     page.line("rootfs", &path(&settings.roots.rootfs));
     page.line("udev", &path(&settings.roots.udev));
+    page.section("metrics.textfile");
+    let directories: Vec<String> = options
+        .textfiles
+        .iter()
+        .map(|directory| directory.to_string_lossy().into_owned())
+        .collect();
+    page.line("directories", &array(&directories));
 }
 
 /// An empty exclusion is said: without the key the default would hold.

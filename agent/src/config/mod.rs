@@ -50,6 +50,8 @@ pub struct Settings {
     pub docker: docker::Settings,
     pub containers: supervise::Settings,
     pub metrics: metrics::Settings,
+    /// `[metrics.containers]`
+    pub container_metrics: metrics::containers::Settings,
     pub logs: logs::Settings,
     /// `[heartbeat] listen`, default 127.0.0.1:8081. Empty: off.
     pub heartbeat: Vec<Address>,

@@ -70,6 +70,10 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
             roots: file.roots,
             options: file.metrics,
         },
+        container_metrics: metrics::containers::Settings {
+            listen: values(file.container_metrics.listen.unwrap_or_default()),
+            labels: file.container_metrics.labels,
+        },
         logs: logs_settings(file.logs, inputs, dirs),
         heartbeat: listen(file.heartbeat, defaults::heartbeat_listen),
     }

@@ -52,6 +52,12 @@ pub struct Container {
     pub error: String,
     /// `sha256:…`
     pub image_id: String,
+    /// As it was asked for: `app:1`.
+    pub image: String,
+    /// How often Docker's own policy restarted it.
+    pub restart_count: u64,
+    /// `bridge`, `host`, `container:ID`, a network's name.
+    pub network_mode: String,
     /// `8080/tcp` → `0.0.0.0:32768`, as bound by now.
     pub ports: Vec<(String, String)>,
 }
@@ -77,6 +83,7 @@ pub(super) fn container(found: ContainerInspectResponse) -> Option<Container> {
     let started_at_text = state.started_at.unwrap_or_default();
     let ports = found.network_settings.and_then(|network| network.ports);
     let config = found.config.unwrap_or_default();
+    let network_mode = found.host_config.and_then(|host| host.network_mode);
     Some(Container {
         id: found.id?,
         name: bare(&found.name.unwrap_or_default()),
@@ -93,6 +100,12 @@ pub(super) fn container(found: ContainerInspectResponse) -> Option<Container> {
         oom_killed: state.oom_killed.unwrap_or_default(),
         error: printable(&state.error.unwrap_or_default()),
         image_id: found.image.unwrap_or_default(),
+        image: config.image.unwrap_or_default(),
+        restart_count: found
+            .restart_count
+            .and_then(|count| u64::try_from(count).ok())
+            .unwrap_or_default(),
+        network_mode: network_mode.unwrap_or_default(),
         ports: bound(ports.unwrap_or_default()),
     })
 }

@@ -44,8 +44,14 @@ impl Activity {
 
 /// The connections of one listener.
 pub struct Places {
-    taken: HashMap<Id, (Activity, AbortHandle)>,
+    taken: HashMap<Id, Place>,
     limit: usize,
+}
+
+struct Place {
+    activity: Activity,
+    task: AbortHandle,
+    since: Instant,
 }
 
 impl Places {
@@ -61,25 +67,35 @@ impl Places {
     }
 
     pub fn take(&mut self, activity: Activity, task: AbortHandle) {
-        self.taken.insert(task.id(), (activity, task));
+        let place = Place {
+            activity,
+            task,
+            since: Instant::now(),
+        };
+        self.taken.insert(place.task.id(), place);
     }
 
     pub fn free(&mut self, id: Id) {
         self.taken.remove(&id);
     }
 
-    /// Ends the connection that has been idle longest, if that is `spared` or more.
+    /// Ends the connection that has been idle longest, if that is `spared` or
+    /// more; else the one that came first and is between two requests, so that
+    /// peers who ask without end keep nobody out either.
     pub fn evict(&mut self, spared: Duration) -> bool {
-        let idle = self.taken.iter();
-        let longest = idle
-            .filter_map(|(id, (activity, _))| Some((activity.idle_since()?, *id)))
-            .filter(|(since, _)| since.elapsed() >= spared)
-            .min_by_key(|(since, _)| *since);
-        let Some((_, id)) = longest else {
+        let at_rest = self.taken.iter().filter_map(|(id, place)| {
+            let idle_since = place.activity.idle_since()?;
+            (place.since.elapsed() >= spared).then_some((*id, idle_since, place.since))
+        });
+        let ranked = at_rest.min_by_key(|(_, idle_since, since)| {
+            let is_active = idle_since.elapsed() < spared;
+            (is_active, if is_active { *since } else { *idle_since })
+        });
+        let Some((id, ..)) = ranked else {
             return false;
         };
-        if let Some((_, task)) = self.taken.remove(&id) {
-            task.abort();
+        if let Some(place) = self.taken.remove(&id) {
+            place.task.abort();
         }
         true
     }
@@ -113,9 +129,12 @@ mod tests {
         assert!(!places.are_full());
         assert!(!places.evict(spared), "the first is at work");
         first.end();
-        assert!(!places.evict(spared), "it just ended");
+        let third = enter(&mut places);
+        assert!(places.evict(spared), "the first has had its turn");
+        assert!(!places.evict(spared), "the third just came");
+        third.begin();
         advance(Duration::from_secs(2)).await;
-        assert!(places.evict(spared));
+        assert!(!places.evict(spared), "the third is at work");
         assert_eq!(
             second.idle_since().map(|since| since.elapsed().as_secs()),
             Some(5)

@@ -13,6 +13,7 @@
 //! docs/metrics.md.
 
 mod collector;
+pub mod containers;
 mod exposition;
 mod gzip;
 mod options;
@@ -23,41 +24,57 @@ mod serve;
 pub mod web;
 
 // collectors
+mod arp;
 mod bonding;
+mod btrfs;
 mod cgroups;
+mod conntrack;
 mod cpu;
 mod cpufreq;
 mod cpuinfo;
 mod diskstats;
+mod dmi;
 mod edac;
 mod entropy;
 mod filefd;
 mod filesystem;
 mod interrupts;
+mod kernel_hung;
 mod loadavg;
 mod mdadm;
 mod meminfo;
+mod netclass;
 mod netdev;
 mod netstat;
 mod nfs;
 mod nfsd;
+mod nvme;
+mod os;
 mod pressure;
 mod processes;
 mod rapl;
+mod schedstat;
+mod selinux;
 mod sockstat;
 mod softirqs;
+mod softnet;
 mod stat;
 mod tcpstat;
+mod textfile;
 mod thermal_zone;
 mod time;
+mod timex;
+mod udp_queues;
 mod uname;
 mod vmstat;
 mod watchdog;
 mod xfs;
 
 // what collectors read with
+mod attributes;
 mod mounts;
 mod pattern;
+mod prom;
 mod rpc;
 mod rtnetlink;
 mod source;
@@ -95,26 +112,40 @@ pub struct Settings {
 
 /// Collectors that are on by default, in page order.
 pub const COLLECTORS: &[&str] = &[
+    "arp",
     "bonding",
+    "btrfs",
+    "conntrack",
     "cpu",
     "cpufreq",
     "diskstats",
+    "dmi",
     "edac",
     "entropy",
     "filefd",
     "filesystem",
+    "kernel_hung",
     "loadavg",
     "mdadm",
     "meminfo",
+    "netclass",
     "netdev",
     "netstat",
     "nfs",
     "nfsd",
+    "nvme",
+    "os",
     "pressure",
+    "schedstat",
+    "selinux",
     "sockstat",
+    "softnet",
     "stat",
+    "textfile",
     "thermal_zone",
     "time",
+    "timex",
+    "udp_queues",
     "uname",
     "vmstat",
     "watchdog",
@@ -216,11 +247,15 @@ impl Metrics {
 fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
+        "arp" => Box::new(arp::Arp::new(roots)),
         "bonding" => Box::new(bonding::Bonding::new(roots)),
+        "btrfs" => Box::new(btrfs::Btrfs::new(roots)),
         "cgroups" => Box::new(cgroups::Cgroups::new(roots)),
+        "conntrack" => Box::new(conntrack::Conntrack::new(roots)),
         "cpu" => Box::new(cpu::Cpu::new(roots, options)),
         "cpufreq" => Box::new(cpufreq::Cpufreq::new(roots)),
         "diskstats" => Box::new(diskstats::Diskstats::new(roots, &options.diskstats)),
+        "dmi" => Box::new(dmi::Dmi::new(roots)),
         "edac" => Box::new(edac::Edac::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
@@ -230,22 +265,32 @@ fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
             &options.fs_types,
         )),
         "interrupts" => Box::new(interrupts::Interrupts::new(roots)),
+        "kernel_hung" => Box::new(kernel_hung::KernelHung::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "mdadm" => Box::new(mdadm::Mdadm::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
+        "netclass" => Box::new(netclass::Netclass::new(roots)),
         "netdev" => Box::new(netdev::Netdev::new(&options.netdev)),
         "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
         "nfs" => Box::new(nfs::Nfs::new(roots)),
         "nfsd" => Box::new(nfsd::Nfsd::new(roots)),
+        "nvme" => Box::new(nvme::Nvme::new(roots)),
+        "os" => Box::new(os::Os::new(roots)),
         "pressure" => Box::new(pressure::Pressure::new(roots)),
         "processes" => Box::new(processes::Processes::new(roots)),
         "rapl" => Box::new(rapl::Rapl::new(roots)),
+        "schedstat" => Box::new(schedstat::Schedstat::new(roots)),
+        "selinux" => Box::new(selinux::Selinux::new(roots)),
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
         "softirqs" => Box::new(softirqs::Softirqs::new(roots)),
+        "softnet" => Box::new(softnet::Softnet::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
         "tcpstat" => Box::new(tcpstat::Tcpstat::new(roots)),
+        "textfile" => Box::new(textfile::Textfile::new(options.textfiles.clone())),
         "thermal_zone" => Box::new(thermal_zone::ThermalZone::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
+        "timex" => Box::new(timex::Timex),
+        "udp_queues" => Box::new(udp_queues::UdpQueues::new(roots)),
         "uname" => Box::new(uname::Uname),
         "vmstat" => Box::new(vmstat::Vmstat::new(roots, &options.vmstat_fields)),
         "watchdog" => Box::new(watchdog::Watchdog::new(roots)),

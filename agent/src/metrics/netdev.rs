@@ -83,6 +83,7 @@ mod tests {
         let link = Link {
             name: "eth0".into(),
             stats: std::array::from_fn(|field| 1 << field),
+            ..Link::default()
         };
         let mut page = Page::default();
         write(&mut page, &[link]);

@@ -16,6 +16,8 @@ pub struct Options {
     pub disable_exporter_metrics: bool,
     /// TLS, logins and headers (`metrics::web`).
     pub web_config: Option<PathBuf>,
+    /// Where other programs leave `*.prom` files. Default: none.
+    pub textfiles: Vec<PathBuf>,
     pub mount_points: Filter,
     pub fs_types: Filter,
     pub diskstats: Filter,
@@ -52,6 +54,7 @@ impl Default for Options {
             max_requests: 40,
             disable_exporter_metrics: false,
             web_config: None,
+            textfiles: Vec::new(),
             mount_points: Filter::excluding(MOUNT_POINTS),
             fs_types: Filter::excluding(FILESYSTEM_TYPES),
             diskstats: Filter::excluding(DISKS),

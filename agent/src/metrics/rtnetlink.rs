@@ -21,11 +21,33 @@ const RTM_GETLINK: u16 = 18;
 const DUMP: u16 = 0x1 | 0x300;
 /// A link came or went during the dump: what we have may be incomplete.
 const NLM_F_DUMP_INTR: u16 = 0x10;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_BROADCAST: u16 = 2;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_TXQLEN: u16 = 13;
+const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKMODE: u16 = 17;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_STATS64: u16 = 23;
+const IFLA_GROUP: u16 = 27;
+const IFLA_EXT_MASK: u16 = 29;
+const IFLA_PROMISCUITY: u16 = 30;
+const IFLA_CARRIER: u16 = 33;
+const IFLA_CARRIER_CHANGES: u16 = 35;
+const IFLA_CARRIER_UP_COUNT: u16 = 47;
+const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
+const IFLA_ALLMULTI: u16 = 61;
+/// RTEXT_FILTER_SKIP_STATS: no IPv6 counters per link, which are summed over all
+/// CPUs and which nobody here reads. IFLA_STATS64 comes all the same.
+const SKIP_FAMILY_STATS: u32 = 1 << 3;
 /// struct nlmsghdr and struct ifinfomsg.
 const HEADER: usize = 16;
 const IFINFO: usize = 16;
+/// One attribute that holds a u32.
+const MASK: usize = 8;
+const REQUEST: usize = HEADER + IFINFO + MASK;
 /// The kernel fills at most this much per answer to a dump.
 const ANSWER: usize = 32 << 10;
 /// The kernel answers at once; a socket that does not is broken.
@@ -36,9 +58,36 @@ const TRIES: u32 = 3;
 pub const N_STATS: usize = 24;
 
 /// One interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     pub name: String,
+    /// The interface's number; a new interface gets a new one.
+    pub index: u32,
+    /// ARPHRD_*.
+    pub kind: u16,
+    /// IFF_*, netdevice(7).
+    pub flags: u32,
+    /// Octets in hexadecimal, separated by colons; empty where the kind has none.
+    pub address: String,
+    pub broadcast: String,
+    pub alias: String,
+    /// Octets.
+    pub mtu: u32,
+    /// The interface below, 0 where it is in another namespace; the own number without one.
+    pub lower: u32,
+    /// Packets.
+    pub queue_length: u32,
+    /// IF_OPER_*, RFC 2863.
+    pub operstate: u8,
+    pub link_mode: u8,
+    pub group: u32,
+    /// How many asked for promiscuous mode, and to hear all multicast.
+    pub promiscuity: u32,
+    pub all_multicast: u32,
+    pub carrier: u8,
+    pub carrier_changes: u32,
+    pub carrier_ups: u32,
+    pub carrier_downs: u32,
     /// struct rtnl_link_stats64 in its order; fields that the kernel lacks are 0.
     pub stats: [u64; N_STATS],
 }
@@ -119,12 +168,16 @@ fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn request(sequence: u32) -> [u8; HEADER + IFINFO] {
-    let mut request = [0; HEADER + IFINFO];
-    request[0..4].copy_from_slice(&((HEADER + IFINFO) as u32).to_ne_bytes());
+fn request(sequence: u32) -> [u8; REQUEST] {
+    let mut request = [0; REQUEST];
+    request[0..4].copy_from_slice(&(REQUEST as u32).to_ne_bytes());
     request[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
     request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
     request[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    let mask = &mut request[HEADER + IFINFO..];
+    mask[0..2].copy_from_slice(&(MASK as u16).to_ne_bytes());
+    mask[2..4].copy_from_slice(&IFLA_EXT_MASK.to_ne_bytes());
+    mask[4..8].copy_from_slice(&SKIP_FAMILY_STATS.to_ne_bytes());
     request
 }
 
@@ -170,31 +223,67 @@ fn read_link(body: &[u8]) -> io::Result<Option<Link>> {
     let mut rest = body
         .get(IFINFO..)
         .ok_or_else(|| invalid("link message without ifinfomsg"))?;
-    let mut name = None;
-    let mut stats = None;
+    let index = u32_at(body, 4)?;
+    let mut link = Link {
+        kind: u16_at(body, 2)?,
+        index,
+        lower: index,
+        flags: u32_at(body, 8)?,
+        ..Link::default()
+    };
+    let (mut named, mut counted) = (false, false);
     while rest.len() >= 4 {
         let length = usize::from(u16_at(rest, 0)?);
         let value = rest
             .get(4..length)
             .ok_or_else(|| invalid("link attribute shorter or longer than it says"))?;
         match u16_at(rest, 2)? {
+            IFLA_ADDRESS => link.address = octets(value),
+            IFLA_BROADCAST => link.broadcast = octets(value),
             IFLA_IFNAME => {
-                let end = value.iter().position(|byte| *byte == 0);
-                let text = &value[..end.unwrap_or(value.len())];
-                name = Some(String::from_utf8_lossy(text).into_owned());
+                link.name = text(value);
+                named = true;
             }
+            IFLA_MTU => link.mtu = u32_at(value, 0)?,
+            IFLA_LINK => link.lower = u32_at(value, 0)?,
+            IFLA_TXQLEN => link.queue_length = u32_at(value, 0)?,
+            IFLA_OPERSTATE => link.operstate = value.first().copied().unwrap_or_default(),
+            IFLA_LINKMODE => link.link_mode = value.first().copied().unwrap_or_default(),
+            IFLA_IFALIAS => link.alias = text(value),
             IFLA_STATS64 => {
-                let mut fields = [0; N_STATS];
-                for (field, bytes) in fields.iter_mut().zip(value.as_chunks::<8>().0) {
+                for (field, bytes) in link.stats.iter_mut().zip(value.as_chunks::<8>().0) {
                     *field = u64::from_ne_bytes(*bytes);
                 }
-                stats = Some(fields);
+                counted = true;
             }
+            IFLA_GROUP => link.group = u32_at(value, 0)?,
+            IFLA_PROMISCUITY => link.promiscuity = u32_at(value, 0)?,
+            IFLA_CARRIER => link.carrier = value.first().copied().unwrap_or_default(),
+            IFLA_CARRIER_CHANGES => link.carrier_changes = u32_at(value, 0)?,
+            IFLA_CARRIER_UP_COUNT => link.carrier_ups = u32_at(value, 0)?,
+            IFLA_CARRIER_DOWN_COUNT => link.carrier_downs = u32_at(value, 0)?,
+            IFLA_ALLMULTI => link.all_multicast = u32_at(value, 0)?,
             _ => {}
         }
         rest = rest.get(aligned(length)..).unwrap_or_default();
     }
-    Ok(name.zip(stats).map(|(name, stats)| Link { name, stats }))
+    Ok((named && counted).then_some(link))
+}
+
+/// Up to the terminating zero.
+fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into_owned()
+}
+
+fn octets(value: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(3 * value.len());
+    for (at, octet) in value.iter().enumerate() {
+        let colon = if at == 0 { "" } else { ":" };
+        let _ = write!(text, "{colon}{octet:02x}"); // a String takes everything
+    }
+    text
 }
 
 /// NLMSG_ALIGN, RTA_ALIGN.
@@ -225,8 +314,8 @@ fn invalid(what: &'static str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::{
-        HEADER, IFINFO, IFLA_IFNAME, IFLA_STATS64, Link, Links, More, N_STATS, NLM_F_DUMP_INTR,
-        NLMSG_DONE, NLMSG_ERROR, RTM_NEWLINK, read_answer,
+        HEADER, IFINFO, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_STATS64, Link, Links, More,
+        N_STATS, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, RTM_NEWLINK, read_answer,
     };
     use proptest::prelude::{any, proptest};
 
@@ -253,6 +342,8 @@ mod tests {
     fn a_datagram_gives_links_of_this_dump_only() {
         let mut body = vec![0; IFINFO];
         body.extend(attribute(IFLA_IFNAME, b"eth0\0"));
+        body.extend(attribute(IFLA_ADDRESS, &[2, 0, 0x5e, 0, 0, 1]));
+        body.extend(attribute(IFLA_MTU, &9001u32.to_ne_bytes()));
         let stats: Vec<u8> = (1..=23u64).flat_map(u64::to_ne_bytes).collect();
         body.extend(attribute(IFLA_STATS64, &stats));
         let mut answer = message(RTM_NEWLINK, 0, 6, &body);
@@ -266,6 +357,9 @@ mod tests {
         let link = Link {
             name: "eth0".into(),
             stats: <[u64; N_STATS]>::try_from(expected).unwrap(),
+            address: "02:00:5e:00:00:01".into(),
+            mtu: 9001,
+            ..Link::default()
         };
         assert_eq!(links, [link]);
     }

@@ -16,6 +16,13 @@ pub fn options(table: &mut Table<'_>) -> Options {
     let max_requests = table.take("max_requests").integer(0, MOST_REQUESTS);
     let disable_exporter_metrics = table.take("disable_exporter_metrics").bool();
     let web_config = table.take("web_config").path_buf();
+    let textfiles = table.take("textfile").table(|table| {
+        let directories = table.take("directories").list().unwrap_or_default();
+        directories
+            .iter()
+            .filter_map(|item| item.path_buf())
+            .collect()
+    });
     let (mount_points, fs_types) = table.take("filesystem").table(|table| {
         let points = ("mount_points_include", "mount_points_exclude");
         let types = ("fs_types_include", "fs_types_exclude");
@@ -50,6 +57,7 @@ pub fn options(table: &mut Table<'_>) -> Options {
         disable_exporter_metrics: disable_exporter_metrics
             .unwrap_or(default.disable_exporter_metrics),
         web_config,
+        textfiles,
         mount_points,
         fs_types,
         diskstats,

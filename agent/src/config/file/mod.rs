@@ -67,9 +67,18 @@ pub struct File {
     pub metrics_listen: Option<Vec<Located<Address>>>,
     pub collectors: Vec<String>,
     pub roots: Roots,
+    pub container_metrics: ContainerMetricsFile,
     pub metrics: Options,
     pub heartbeat: Option<Vec<Located<Address>>>,
     pub logs: LogsFile,
+}
+
+/// `[metrics.containers]`
+#[derive(Debug, Default)]
+pub struct ContainerMetricsFile {
+    /// None: off.
+    pub listen: Option<Vec<Located<Address>>>,
+    pub labels: bool,
 }
 
 #[derive(Debug)]
@@ -83,7 +92,7 @@ pub struct AgentFile {
 /// Reads a whole tree; faults go to `report`.
 pub fn read(entries: &[Entry], report: &Report) -> File {
     read::root(entries, report, |root| {
-        let (collectors, roots, metrics, metrics_listen) =
+        let (collectors, roots, metrics, metrics_listen, container_metrics) =
             root.take("metrics").table(metrics_section);
         File {
             agent: root.take("agent").table(agent),
@@ -94,6 +103,7 @@ pub fn read(entries: &[Entry], report: &Report) -> File {
             metrics_listen,
             collectors,
             roots,
+            container_metrics,
             metrics,
             heartbeat: root.take("heartbeat").table(|t| listen(t.take("listen"))),
             logs: root.take("logs").table(logs::logs),
@@ -163,7 +173,13 @@ fn docker(table: &mut Table<'_>) -> docker::Settings {
     }
 }
 
-type MetricsFile = (Vec<String>, Roots, Options, Option<Vec<Located<Address>>>);
+type MetricsFile = (
+    Vec<String>,
+    Roots,
+    Options,
+    Option<Vec<Located<Address>>>,
+    ContainerMetricsFile,
+);
 
 fn metrics_section(table: &mut Table<'_>) -> MetricsFile {
     let default = Roots::default();
@@ -176,8 +192,15 @@ fn metrics_section(table: &mut Table<'_>) -> MetricsFile {
         rootfs: table.take("rootfs").path_buf().unwrap_or(default.rootfs),
         udev: table.take("udev").path_buf().unwrap_or(default.udev),
     });
+    let containers = table
+        .take("containers")
+        .table(|table| ContainerMetricsFile {
+            listen: listen(table.take("listen")),
+            labels: table.take("labels").bool().unwrap_or_default(),
+        });
     let options = metrics::options(table);
-    (collectors, roots, options, listen(table.take("listen")))
+    let listen = listen(table.take("listen"));
+    (collectors, roots, options, listen, containers)
 }
 
 /// In `metrics.collectors.include`: all collectors that are on by default.

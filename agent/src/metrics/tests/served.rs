@@ -16,9 +16,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// What a container, another kernel or other hardware may lack.
-const MAY_BE_ABSENT: [&str; 7] = [
-    "bonding", "mdadm", "nfs", "nfsd", "pressure", "time", "watchdog",
+/// What a container, a virtual machine or another kernel may lack.
+const MAY_BE_ABSENT: [&str; 12] = [
+    "bonding",
+    "conntrack",
+    "dmi",
+    "kernel_hung",
+    "mdadm",
+    "nfs",
+    "nfsd",
+    "nvme",
+    "pressure",
+    "schedstat",
+    "time",
+    "watchdog",
 ];
 
 struct Answer {
