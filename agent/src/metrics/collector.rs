@@ -3,7 +3,8 @@
 //! Collectors run one after the other in one thread and never sample between
 //! scrapes. One that fails costs its own `node_scrape_collector_success` 0,
 //! keeps the samples that it wrote before, and is logged when its state
-//! changes, not per scrape. After the deadline the rest is not started and
+//! changes, not per scrape; one whose source is absent is asked once a minute.
+//! After the deadline the rest is not started and
 //! reports 0 as well: a page that is late is worth nothing to the scraper.
 
 use crate::chain::Chain;
@@ -12,6 +13,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
+
+/// How long a collector that found its source absent, and wrote nothing, is not asked again:
+/// most hosts lack the source of many collectors, and looking for nothing is not free.
+const ABSENT_FOR: Duration = Duration::from_secs(60);
 
 /// One source of families, kept between scrapes with its descriptors and state.
 pub trait Collector: Send {
@@ -88,6 +93,8 @@ pub struct Collectors {
 struct Slot {
     collector: Box<dyn Collector>,
     state: State,
+    /// Not asked before, as its source was absent.
+    rests_until: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +113,7 @@ impl Collectors {
             .map(|collector| Slot {
                 collector,
                 state: State::Unknown,
+                rests_until: None,
             })
             .collect();
         Collectors { slots }
@@ -126,12 +134,19 @@ impl Collectors {
                 continue;
             }
             let start = Instant::now();
+            if slot.rests_until.is_some_and(|until| start < until) {
+                results.push((name, Duration::ZERO, false));
+                continue;
+            }
+            let before = page.series();
             let result = if start < deadline {
                 slot.collector.update(page)
             } else {
                 Err(CollectError::Late)
             };
             let state = slot.note(&result);
+            let absent = state == State::Absent && page.series() == before;
+            slot.rests_until = absent.then(|| start + ABSENT_FOR);
             match state {
                 State::Ok => summary.ok += 1,
                 State::Failed | State::Late => summary.failed.push(name),
@@ -192,6 +207,8 @@ mod tests {
     use super::{CollectError, Collector, Collectors, Kind, Page, Selection, Summary};
     use crate::metrics::tests::{expect, parse};
     use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
     struct Fake(&'static str, fn() -> Result<(), CollectError>);
@@ -258,6 +275,37 @@ mod tests {
             assert_eq!(parsed["node_scrape_collector_success"].series.len(), 1);
             assert!(parsed.contains_key("node_good") && !parsed.contains_key("node_bad"));
         }
+    }
+
+    #[test]
+    fn a_collector_whose_source_is_absent_is_not_asked_again_at_once() {
+        struct Counting(Arc<AtomicUsize>);
+        impl Collector for Counting {
+            fn name(&self) -> &'static str {
+                "counting"
+            }
+
+            fn update(&mut self, _: &mut Page) -> Result<(), CollectError> {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                let error = io::ErrorKind::NotFound.into();
+                Err(CollectError::read("/x".as_ref(), error))
+            }
+        }
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut collectors = Collectors::new(vec![Box::new(Counting(asked.clone()))]);
+        for _ in 0..3 {
+            let mut page = Page::default();
+            let summary = collectors.run_all(&mut page, &Selection::All, soon());
+            assert_eq!(summary, Summary::default());
+            let labels = [("collector", "counting")];
+            let parsed = parse(&page);
+            expect(&parsed, "node_scrape_collector_success", &labels, 0.0);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        // A minute later.
+        collectors.slots[0].rests_until = Some(Instant::now());
+        collectors.run_all(&mut Page::default(), &Selection::All, soon());
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
     #[test]

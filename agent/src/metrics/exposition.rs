@@ -116,6 +116,11 @@ impl Page {
         Family { page: self }
     }
 
+    /// Series written so far.
+    pub fn series(&self) -> usize {
+        self.seen.len()
+    }
+
     /// Series dropped so far because the page had them already.
     pub fn duplicates(&self) -> u64 {
         self.duplicates

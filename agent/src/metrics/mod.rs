@@ -25,44 +25,61 @@ pub mod web;
 
 // collectors
 mod arp;
+mod bonding;
 mod btrfs;
+mod cgroups;
 mod conntrack;
 mod cpu;
+mod cpufreq;
 mod cpuinfo;
 mod diskstats;
 mod dmi;
+mod edac;
 mod entropy;
 mod filefd;
 mod filesystem;
+mod interrupts;
 mod kernel_hung;
 mod loadavg;
+mod mdadm;
 mod meminfo;
 mod netclass;
 mod netdev;
 mod netstat;
+mod nfs;
+mod nfsd;
 mod nvme;
 mod os;
 mod pressure;
+mod processes;
+mod rapl;
 mod schedstat;
 mod selinux;
 mod sockstat;
+mod softirqs;
 mod softnet;
 mod stat;
+mod tcpstat;
 mod textfile;
+mod thermal_zone;
 mod time;
 mod timex;
 mod udp_queues;
 mod uname;
 mod vmstat;
+mod watchdog;
+mod xfs;
 
 // what collectors read with
 mod attributes;
 mod mounts;
 mod pattern;
 mod prom;
+mod rpc;
 mod rtnetlink;
 mod source;
 mod statfs;
+mod sysfs;
 mod udev;
 
 #[cfg(test)]
@@ -87,29 +104,35 @@ use tracing::error;
 pub struct Settings {
     /// Default 0.0.0.0:9100 (one socket on [::] where IPv6 is there is not assumed). Empty: off.
     pub listen: Vec<Address>,
-    /// Collectors that are on, by node_exporter's names. Default: all that exist.
+    /// Collectors that are on, by node_exporter's names. Default: [`COLLECTORS`].
     pub collectors: Vec<String>,
     pub roots: Roots,
     pub options: Options,
 }
 
-/// Names of all collectors, for config checking and defaults, in page order.
+/// Collectors that are on by default, in page order.
 pub const COLLECTORS: &[&str] = &[
     "arp",
+    "bonding",
     "btrfs",
     "conntrack",
     "cpu",
+    "cpufreq",
     "diskstats",
     "dmi",
+    "edac",
     "entropy",
     "filefd",
     "filesystem",
     "kernel_hung",
     "loadavg",
+    "mdadm",
     "meminfo",
     "netclass",
     "netdev",
     "netstat",
+    "nfs",
+    "nfsd",
     "nvme",
     "os",
     "pressure",
@@ -119,11 +142,24 @@ pub const COLLECTORS: &[&str] = &[
     "softnet",
     "stat",
     "textfile",
+    "thermal_zone",
     "time",
     "timex",
     "udp_queues",
     "uname",
     "vmstat",
+    "watchdog",
+    "xfs",
+];
+
+/// Collectors that are off unless the config includes them, as with node_exporter.
+pub const OPTIONAL: &[&str] = &[
+    "cgroups",
+    "interrupts",
+    "processes",
+    "rapl",
+    "softirqs",
+    "tcpstat",
 ];
 
 /// For `agent status`.
@@ -161,10 +197,12 @@ struct Shared {
 
 impl Metrics {
     /// `registry` holds the agent's own `agent_*` families, appended to each page.
-    /// Names that are not in [`COLLECTORS`] are ignored: the config is checked before.
+    /// Names that are in neither [`COLLECTORS`] nor [`OPTIONAL`] are ignored: the config is
+    /// checked before.
     pub fn new(settings: &Settings, registry: prometheus::Registry) -> Arc<Metrics> {
         let (enabled, collectors) = COLLECTORS
             .iter()
+            .chain(OPTIONAL)
             .filter(|name| settings.collectors.iter().any(|chosen| chosen == *name))
             .filter_map(|name| Some((*name, make(name, settings)?)))
             .unzip();
@@ -210,11 +248,15 @@ fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
         "arp" => Box::new(arp::Arp::new(roots)),
+        "bonding" => Box::new(bonding::Bonding::new(roots)),
         "btrfs" => Box::new(btrfs::Btrfs::new(roots)),
+        "cgroups" => Box::new(cgroups::Cgroups::new(roots)),
         "conntrack" => Box::new(conntrack::Conntrack::new(roots)),
         "cpu" => Box::new(cpu::Cpu::new(roots, options)),
+        "cpufreq" => Box::new(cpufreq::Cpufreq::new(roots)),
         "diskstats" => Box::new(diskstats::Diskstats::new(roots, &options.diskstats)),
         "dmi" => Box::new(dmi::Dmi::new(roots)),
+        "edac" => Box::new(edac::Edac::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
         "filesystem" => Box::new(filesystem::Filesystem::new(
@@ -222,26 +264,37 @@ fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
             &options.mount_points,
             &options.fs_types,
         )),
+        "interrupts" => Box::new(interrupts::Interrupts::new(roots)),
         "kernel_hung" => Box::new(kernel_hung::KernelHung::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
+        "mdadm" => Box::new(mdadm::Mdadm::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
         "netclass" => Box::new(netclass::Netclass::new(roots)),
         "netdev" => Box::new(netdev::Netdev::new(&options.netdev)),
         "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
+        "nfs" => Box::new(nfs::Nfs::new(roots)),
+        "nfsd" => Box::new(nfsd::Nfsd::new(roots)),
         "nvme" => Box::new(nvme::Nvme::new(roots)),
         "os" => Box::new(os::Os::new(roots)),
         "pressure" => Box::new(pressure::Pressure::new(roots)),
+        "processes" => Box::new(processes::Processes::new(roots)),
+        "rapl" => Box::new(rapl::Rapl::new(roots)),
         "schedstat" => Box::new(schedstat::Schedstat::new(roots)),
         "selinux" => Box::new(selinux::Selinux::new(roots)),
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
+        "softirqs" => Box::new(softirqs::Softirqs::new(roots)),
         "softnet" => Box::new(softnet::Softnet::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
+        "tcpstat" => Box::new(tcpstat::Tcpstat::new(roots)),
         "textfile" => Box::new(textfile::Textfile::new(options.textfiles.clone())),
+        "thermal_zone" => Box::new(thermal_zone::ThermalZone::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
         "timex" => Box::new(timex::Timex),
         "udp_queues" => Box::new(udp_queues::UdpQueues::new(roots)),
         "uname" => Box::new(uname::Uname),
         "vmstat" => Box::new(vmstat::Vmstat::new(roots, &options.vmstat_fields)),
+        "watchdog" => Box::new(watchdog::Watchdog::new(roots)),
+        "xfs" => Box::new(xfs::Xfs::new(roots)),
         _ => return None,
     })
 }

@@ -18,7 +18,7 @@ use crate::config::read::{self, Item, Report, Table, Wrong, suggest};
 use crate::config::values;
 use crate::host::roots::Roots;
 use crate::listener::Address;
-use crate::metrics::{COLLECTORS, Options};
+use crate::metrics::{COLLECTORS, OPTIONAL, Options};
 use crate::{cloud, docker, telemetry};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -185,7 +185,7 @@ fn metrics_section(table: &mut Table<'_>) -> MetricsFile {
     let default = Roots::default();
     let collectors = table
         .take("collectors")
-        .table(|table| collectors(table, COLLECTORS));
+        .table(|table| collectors(table, COLLECTORS, OPTIONAL));
     let roots = table.take("paths").table(|table| Roots {
         proc: table.take("procfs").path_buf().unwrap_or(default.proc),
         sys: table.take("sysfs").path_buf().unwrap_or(default.sys),
@@ -203,9 +203,14 @@ fn metrics_section(table: &mut Table<'_>) -> MetricsFile {
     (collectors, roots, options, listen, containers)
 }
 
-/// The collectors that are on, in the order of the page.
-fn collectors(table: &mut Table<'_>, known: &[&str]) -> Vec<String> {
-    let check = |text: &str| match known.contains(&text) {
+/// In `metrics.collectors.include`: all collectors that are on by default.
+const DEFAULT: &str = "default";
+
+/// The collectors that are on: those by default in the order of the page, then the optional
+/// ones, which have to be included; [`DEFAULT`] among the included stands for the former.
+fn collectors(table: &mut Table<'_>, default: &[&str], optional: &[&str]) -> Vec<String> {
+    let known = [default, optional].concat();
+    let check = |text: &str| match text == DEFAULT || known.contains(&text) {
         true => Ok(()),
         false => Err(
             Wrong::new(format!("unknown collector {}", quoted(text))).help(suggest(
@@ -216,13 +221,15 @@ fn collectors(table: &mut Table<'_>, known: &[&str]) -> Vec<String> {
         ),
     };
     let include = table.take("include");
-    let all = !include.is_there();
+    let written = include.is_there();
     let include = include.strings(check);
+    let all = !written || include.iter().any(|name| name == DEFAULT);
     let exclude = table.take("exclude").strings(check);
     known
         .iter()
         .map(|name| name.to_string())
-        .filter(|name| (all || include.contains(name)) && !exclude.contains(name))
+        .filter(|name| include.contains(name) || (all && default.contains(&name.as_str())))
+        .filter(|name| !exclude.contains(name))
         .collect()
 }
 
@@ -246,7 +253,9 @@ mod tests {
         let (entries, _) = document::parse(0, text);
         let report = Report::default();
         let known = ["cpu", "meminfo", "loadavg"];
-        let names = read::root(&entries, &report, |root| collectors(root, &known));
+        let names = read::root(&entries, &report, |root| {
+            collectors(root, &known, &["processes"])
+        });
         let faults = report.faults().into_iter();
         (
             names,
@@ -263,10 +272,14 @@ mod tests {
         assert_eq!(chosen("include = []").0, [""; 0]);
         assert_eq!(chosen("exclude = 'cpu'").0, ["meminfo", "loadavg"]);
         assert_eq!(
+            chosen("include = ['processes', 'default']\nexclude = 'cpu'").0,
+            ["meminfo", "loadavg", "processes"]
+        );
+        assert_eq!(
             chosen("include = ['memnfo', 'zfs']").1,
             [
                 "include: unknown collector \"memnfo\" / did you mean \"meminfo\"?",
-                "include: unknown collector \"zfs\" / collectors: cpu, meminfo, loadavg",
+                "include: unknown collector \"zfs\" / collectors: cpu, meminfo, loadavg, processes",
             ]
         );
     }

@@ -1,13 +1,16 @@
 //! Shared by this room's tests: a page parser written against the format's
 //! specification, not against our writer, and a host made of a few files.
 
+mod bytes;
 mod conformance;
+mod lists;
 mod pages;
 mod served;
 
 use crate::host::roots::Roots;
 use crate::metrics::collector::Collector;
 use crate::metrics::exposition::Page;
+use crate::metrics::{Options, Settings};
 pub use pages::{Pages, parse_text};
 use std::path::Path;
 
@@ -58,5 +61,15 @@ pub fn roots_in(dir: &Path) -> Roots {
         sys: dir.join("sys"),
         rootfs: dir.to_owned(),
         udev: dir.join("udev/data"),
+    }
+}
+
+/// Defaults over these roots, with no collector on.
+pub fn settings_in(roots: Roots) -> Settings {
+    Settings {
+        listen: Vec::new(),
+        collectors: Vec::new(),
+        roots,
+        options: Options::default(),
     }
 }

@@ -17,14 +17,19 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What a container, a virtual machine or another kernel may lack.
-const MAY_BE_ABSENT: [&str; 7] = [
+const MAY_BE_ABSENT: [&str; 12] = [
+    "bonding",
     "conntrack",
     "dmi",
     "kernel_hung",
+    "mdadm",
+    "nfs",
+    "nfsd",
     "nvme",
     "pressure",
     "schedstat",
     "time",
+    "watchdog",
 ];
 
 struct Answer {
