@@ -161,6 +161,14 @@ impl Drop for Daemon {
         }
         self.signal(Signal::TERM);
         let _ = self.child.wait();
+        // A daemon mounts its data over itself; one that was killed left its mount there.
+        let data = self.directory.join("data");
+        while command("umount")
+            .args(["-q", "-R"])
+            .arg(&data)
+            .status()
+            .is_ok_and(|done| done.success())
+        {}
         let delete = ["link", "delete", &self.bridge];
         let _ = command("ip").args(delete).status();
         if std::thread::panicking() {
