@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,7 +23,7 @@ pub struct Run {
 impl Run {
     pub fn start(agent: &Path, config: &str, wait_ready: bool) -> Result<Run> {
         let dir = tempfile::tempdir()?;
-        let (metrics, forward, heartbeat) = (free_port()?, free_port()?, free_port()?);
+        let (metrics, forward, heartbeat) = (free_port(), free_port(), free_port());
         let file = dir.path().join("agent.toml");
         let path = dir.path().display();
         let own = format!(
@@ -87,7 +87,7 @@ pub struct Exporter {
 
 impl Exporter {
     pub fn start(path: &Path) -> Result<Exporter> {
-        let port = free_port()?;
+        let port = free_port();
         let began = Instant::now();
         let child = Command::new(path)
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
@@ -112,8 +112,8 @@ pub fn which(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+pub fn free_port() -> u16 {
+    tests::agent::free_port().port()
 }
 
 pub fn scrape_until(port: u16, began: Instant) -> Result<()> {
