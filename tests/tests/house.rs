@@ -31,13 +31,7 @@ const GROUND: &[&str] = &[
     "telemetry",
 ];
 /// Who may use whom on the ground; it makes no circle.
-const GROUND_PAIRS: &[(&str, &str)] = &[
-    ("http", "listener"),
-    ("http", "pulse"),
-    ("http", "chain"),
-    ("dns", "chain"),
-    ("listener", "chain"),
-];
+const GROUND_PAIRS: &[(&str, &str)] = &[("http", "listener"), ("http", "pulse"), ("dns", "chain")];
 /// The layouts of the disk buffer outlive everything else: it knows no other room.
 const ALONE: &str = "logs/buffer";
 /// Files are about 500 lines long; here it ends.
