@@ -11,7 +11,7 @@ use crate::logs::enrich::{Piece, Template};
 use crate::logs::output::{self, Kind};
 use crate::logs::{buffer, forward};
 use crate::supervise::spec::{Logging, Spec};
-use crate::supervise::{Container, Probe};
+use crate::supervise::{Check, Container, Probe};
 use crate::{logs, metrics};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn container(page: &mut Page, container: &Container) {
     page.line("stop_grace_period", &duration(container.stop_grace_period));
     page.line("pull_policy", &word(&PULL_POLICIES, &container.pull_policy));
     page.line("essential", &container.essential.to_string());
-    if let Some(readiness) = &container.readiness {
+    if let Some(readiness) = &container.probes.readiness {
         page.section(&format!("{name}.probes.readiness"));
         probe(page, readiness);
     }
@@ -136,8 +136,15 @@ fn logging(logging: &Logging) -> Option<String> {
 }
 
 fn probe(page: &mut Page, probe: &Probe) {
-    let target = server_text(&probe.host, probe.port) + &probe.path;
-    page.line("http", &string(&target));
+    match &probe.check {
+        Check::Http { host, port, path } => {
+            let target = server_text(host, *port) + path;
+            page.line("http", &string(&target));
+        }
+        Check::Tcp { host, port } => page.line("tcp", &string(&server_text(host, *port))),
+        Check::Exec { command } => page.line("exec", &array(command)),
+        Check::Docker => page.line("docker", "true"),
+    }
     page.line("period", &duration(probe.period));
     page.line("timeout", &duration(probe.timeout));
     page.line("failures", &probe.failures.to_string());

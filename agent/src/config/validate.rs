@@ -11,7 +11,9 @@ use crate::logs::enrich::{Piece, Template};
 use crate::logs::output::{self, Kind};
 use crate::logs::{buffer, forward};
 use crate::supervise::spec::{Logging, Protocol, Spec};
-use crate::supervise::{self, Condition, Container, Dependency};
+use crate::supervise::{
+    self, Check, Condition, Container, Dependency, Drain, Probes, Takeover, Update,
+};
 use crate::{logs, metrics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -90,7 +92,13 @@ fn container(file: ContainerFile) -> Container {
         depends_on: file.depends_on.into_iter().map(|d| d.value).collect(),
         stop_grace_period: file.stop_grace_period,
         pull_policy: file.pull_policy,
-        readiness: file.readiness.map(|probe| probe.value),
+        probes: Probes {
+            readiness: file.readiness.map(|probe| probe.value),
+            ..Probes::default()
+        },
+        drain: Drain::default(),
+        update: Update::default(),
+        takeover: Takeover::default(),
         essential: file.essential,
     }
 }
@@ -281,10 +289,13 @@ fn check_probe(container: &ContainerFile, report: &Report) {
     if shares_network.is_some_and(|mode| mode == "host" || mode.starts_with("container:")) {
         return;
     }
-    let Some(address) = loopback(&probe.value.host) else {
+    let (Check::Http { host, port, .. } | Check::Tcp { host, port }) = &probe.value.check else {
         return;
     };
-    let port = probe.value.port;
+    let Some(address) = loopback(host) else {
+        return;
+    };
+    let port = *port;
     if is_published(&container.spec, address, port) {
         return;
     }

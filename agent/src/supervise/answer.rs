@@ -70,7 +70,7 @@ impl Task {
             self.tried = self.held.as_ref().map(|held| held.hash.as_str().into());
         }
         if container.running {
-            let ready = self.now.container.readiness.as_ref().map(|_| {
+            let ready = self.now.container.probes.readiness.as_ref().map(|_| {
                 let remembered = self.held.as_ref().is_some_and(|h| h.run == self.entry.run);
                 remembered && self.entry.ready == Some(true)
             });

@@ -210,7 +210,7 @@ fn hash_map(map: &BTreeMap<String, String>) -> HashMap<String, String> {
 mod tests {
     use super::{BodyError, body};
     use crate::supervise::spec::{Logging, Port, Protocol, Spec, Ulimit};
-    use crate::supervise::{Container, PullPolicy};
+    use crate::supervise::{Container, Drain, Probes, PullPolicy, Takeover, Update};
     use serde_json::json;
     use std::collections::BTreeMap;
     use std::time::Duration;
@@ -222,7 +222,10 @@ mod tests {
             depends_on: vec![],
             stop_grace_period: Duration::from_secs(30),
             pull_policy: PullPolicy::Missing,
-            readiness: None,
+            probes: Probes::default(),
+            drain: Drain::default(),
+            update: Update::default(),
+            takeover: Takeover::default(),
             essential: true,
         }
     }

@@ -22,6 +22,7 @@ pub mod order;
 pub mod probe;
 pub mod report;
 pub mod restart;
+pub mod settings;
 pub mod spec;
 pub mod state;
 pub mod supervisor;
@@ -29,71 +30,19 @@ pub mod task;
 pub mod transition;
 pub mod watcher;
 
+pub use settings::{
+    Apply, Check, Condition, Container, Dependency, Drain, Order, Probe, Probes, PullPolicy,
+    Settings, Takeover, Update,
+};
 pub use supervisor::{Supervisor, new};
 
 use crate::docker;
 use crate::facts::Facts;
 use crate::pulse::Pulse;
-use spec::Spec;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot, watch};
-
-/// What `[containers.*]` says, checked: names unique, dependencies exist and have no cycle.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Settings {
-    pub containers: Vec<Container>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Container {
-    pub name: String,
-    pub spec: Spec,
-    pub depends_on: Vec<Dependency>,
-    /// Between the stop signal and SIGKILL. Default 30 s.
-    pub stop_grace_period: Duration,
-    pub pull_policy: PullPolicy,
-    pub readiness: Option<Probe>,
-    /// Counts for the heartbeat. Default true.
-    pub essential: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dependency {
-    pub name: String,
-    pub condition: Condition,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
-    Started,
-    Ready,
-    Completed,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PullPolicy {
-    #[default]
-    Missing,
-    Always,
-    Never,
-}
-
-/// An HTTP probe from the agent: 200..=399 is success.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
-    /// Host to connect to; the host's loopback when the config says ":8080/path".
-    pub host: String,
-    pub port: u16,
-    pub path: String,
-    pub period: Duration,
-    pub timeout: Duration,
-    /// Failures in a row until not ready. Default 3.
-    pub failures: u32,
-    /// Successes in a row until ready. Default 1.
-    pub successes: u32,
-}
 
 /// What others may ask for.
 #[derive(Debug)]

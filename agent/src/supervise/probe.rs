@@ -4,7 +4,7 @@
 //! answers in a row agree, then ready or not. A slot that the agent itself
 //! missed (starved, suspended) counts for nothing and flips nothing.
 
-use super::Probe;
+use super::{Check, Probe};
 use crate::chain::Chain;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -35,6 +35,8 @@ pub enum Verdict {
 pub enum ProbeError {
     #[error("probe host {0:?} is neither an IP address nor localhost")]
     Host(String),
+    #[error("this kind of probe cannot ask")]
+    Kind,
     #[error("probe path {0:?} is not a path")]
     Path(String),
     #[error("no answer within {0:?}")]
@@ -118,12 +120,12 @@ pub async fn once(probe: &Probe) -> Result<(), ProbeError> {
 }
 
 async fn get(probe: &Probe) -> Result<(), ProbeError> {
-    let address = (address(&probe.host)?, probe.port);
+    let Check::Http { host, port, path } = &probe.check else {
+        return Err(ProbeError::Kind);
+    };
+    let address = (address(host)?, *port);
     let place = format!("{}:{}", address.0, address.1);
-    let uri: Uri = probe
-        .path
-        .parse()
-        .map_err(|_| ProbeError::Path(probe.path.clone()))?;
+    let uri: Uri = path.parse().map_err(|_| ProbeError::Path(path.clone()))?;
     let request = Request::get(uri)
         .header(header::HOST, &place)
         .header(
@@ -132,7 +134,7 @@ async fn get(probe: &Probe) -> Result<(), ProbeError> {
         )
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|_| ProbeError::Path(probe.path.clone()))?;
+        .map_err(|_| ProbeError::Path(path.clone()))?;
     let stream = TcpStream::connect(address)
         .await
         .map_err(|source| ProbeError::Connect(place.clone(), source))?;
@@ -176,7 +178,7 @@ fn address(host: &str) -> Result<IpAddr, ProbeError> {
 mod tests {
     use super::{ProbeError, Tally, Verdict, once, run};
     use crate::chain::Chain;
-    use crate::supervise::Probe;
+    use crate::supervise::{Check, Probe};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU16, Ordering};
     use std::time::Duration;
@@ -187,9 +189,11 @@ mod tests {
 
     fn probe(port: u16) -> Probe {
         Probe {
-            host: "localhost".into(),
-            port,
-            path: "/heartbeat".into(),
+            check: Check::Http {
+                host: "localhost".into(),
+                port,
+                path: "/heartbeat".into(),
+            },
             period: Duration::from_millis(20),
             timeout: Duration::from_secs(5),
             failures: 2,
@@ -242,7 +246,11 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_refused_instead_of_resolved() {
         let mut named = probe(1);
-        named.host = "app.example".into();
+        named.check = Check::Http {
+            host: "app.example".into(),
+            port: 1,
+            path: "/".into(),
+        };
         assert!(matches!(once(&named).await, Err(ProbeError::Host(_))));
     }
 

@@ -41,7 +41,7 @@ impl Task {
     fn describe(&mut self) -> Report {
         let ready = match self.state {
             State::Running { ready, .. } => ready,
-            _ => self.now.container.readiness.as_ref().map(|_| false),
+            _ => self.now.container.probes.readiness.as_ref().map(|_| false),
         };
         let held = self.held.as_ref().filter(|held| !held.dead);
         if let (State::Running { .. }, Some(held)) = (&self.state, held) {

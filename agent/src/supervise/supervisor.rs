@@ -14,7 +14,7 @@ use super::task::{Goal, Ground, Hint, Task, Wanted};
 use super::watcher::{self, Notice};
 use super::{
     Change, Command, CommandError, Condition, Container, ContainerStatus, Dependency, DockerStatus,
-    Handle, Parts, Phase, PullPolicy, Settings, Status, Target,
+    Drain, Handle, Parts, Phase, Probes, PullPolicy, Settings, Status, Takeover, Target, Update,
 };
 use crate::chain::Chain;
 use crate::docker::Docker;
@@ -458,7 +458,10 @@ impl Supervisor {
                 depends_on: older.clone(),
                 stop_grace_period: ORPHAN_GRACE,
                 pull_policy: PullPolicy::Never,
-                readiness: None,
+                probes: Probes::default(),
+                drain: Drain::default(),
+                update: Update::default(),
+                takeover: Takeover::default(),
                 essential: false,
             };
             self.enter(container, Goal::Remove);
@@ -552,7 +555,7 @@ fn unknown(container: &Container) -> ContainerStatus {
         image: container.spec.image.clone(),
         essential: container.essential,
         phase: Phase::Unknown,
-        ready: container.readiness.as_ref().map(|_| false),
+        ready: container.probes.readiness.as_ref().map(|_| false),
         id: None,
         pid: None,
         started_at: None,

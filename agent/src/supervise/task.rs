@@ -344,7 +344,7 @@ impl Task {
             spread: fastrand::f64(),
             grace: self.now.container.stop_grace_period,
             pull: self.now.container.pull_policy,
-            probed: self.now.container.readiness.is_some(),
+            probed: self.now.container.probes.readiness.is_some(),
             completes: self.now.completes,
         }
     }
@@ -478,7 +478,7 @@ impl Task {
             }
             return;
         };
-        let wanted = self.now.container.readiness.clone();
+        let wanted = self.now.container.probes.readiness.clone();
         if wanted == self.probed {
             return;
         }

@@ -6,8 +6,8 @@ use super::state::{
 };
 use super::transition::next;
 use super::{
-    Condition, Container, ContainerStatus, Dependency, ExitClass, Parts, Phase, PullPolicy,
-    Settings, Target, order, spec::Spec,
+    Condition, Container, ContainerStatus, Dependency, Drain, ExitClass, Parts, Phase, Probes,
+    PullPolicy, Settings, Takeover, Target, Update, order, spec::Spec,
 };
 use crate::docker;
 use crate::pulse::Pulse;
@@ -275,7 +275,10 @@ fn container(name: &str, depends_on: &[(&str, Condition)]) -> Container {
             .collect(),
         stop_grace_period: Duration::from_secs(30),
         pull_policy: PullPolicy::Missing,
-        readiness: None,
+        probes: Probes::default(),
+        drain: Drain::default(),
+        update: Update::default(),
+        takeover: Takeover::default(),
         essential: true,
     }
 }

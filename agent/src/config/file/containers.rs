@@ -9,7 +9,7 @@ use crate::config::fault::{Place, quoted};
 use crate::config::read::{Item, Table, Wrong};
 use crate::config::{defaults, values};
 use crate::supervise::spec::{Logging, Port, Spec, Ulimit};
-use crate::supervise::{Condition, Dependency, Probe, PullPolicy};
+use crate::supervise::{Check, Condition, Dependency, Probe, PullPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -260,9 +260,7 @@ fn probe(item: Item<'_>) -> Option<Located<Probe>> {
         let timeout = table.take("timeout").duration();
         let (host, port, path) = target?;
         Some(Probe {
-            host,
-            port,
-            path,
+            check: Check::Http { host, port, path },
             period: period.unwrap_or(defaults::PROBE_PERIOD),
             timeout: timeout.unwrap_or(defaults::PROBE_TIMEOUT),
             failures,

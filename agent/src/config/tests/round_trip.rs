@@ -40,10 +40,11 @@ fn the_users_sample_is_accepted() {
     let export = &settings.containers.containers[0];
     assert_eq!(export.spec.nano_cpus, Some(2_000_000_000));
     assert_eq!(export.spec.mem_limit, Some(6 << 30));
-    assert_eq!(
-        export.readiness.as_ref().map(|probe| probe.port),
-        Some(8080)
-    );
+    let readiness = export.probes.readiness.as_ref();
+    assert!(matches!(
+        readiness.map(|probe| &probe.check),
+        Some(crate::supervise::Check::Http { port: 8080, .. })
+    ));
     assert_eq!(settings.logs.outputs.len(), 1);
     assert_eq!(settings.logs.enrich.len(), 5);
 }
