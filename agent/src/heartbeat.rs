@@ -136,13 +136,8 @@ mod tests {
             essential,
             phase,
             ready,
-            id: None,
-            pid: None,
-            started_at: None,
-            restarts: 0,
-            last_exit: None,
-            retry_at: None,
             message: (phase == Phase::Backoff).then(|| "exit 1".into()),
+            ..ContainerStatus::default()
         }
     }
 

@@ -7,6 +7,7 @@ use crate::config::{self, Loaded, Settings};
 use crate::control::serve::{Command, Control};
 use crate::dns::Resolver;
 use crate::heartbeat::Heartbeat;
+use crate::host::boot;
 use crate::host::sockets::{self, BindError, Inherited};
 use crate::http::{self, Door, Handler};
 use crate::listener::{Address, Listener};
@@ -124,6 +125,7 @@ impl Rooms {
             log_address: log_address(&forward),
             facts: identity.facts(),
             memory: settings.agent.state_dir.join("supervise.json"),
+            boot: boot::id(),
             registry: registry.clone(),
             pulse: pulse.clone(),
         });

@@ -5,7 +5,7 @@
 
 use super::protocol::{Answer, Status};
 use crate::http::{self, Handler, Reply, ReplyFuture, Request};
-use crate::supervise::{self, CommandError, Target};
+use crate::supervise::{self, CommandError, Haste, Target};
 use hyper::Method;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -122,7 +122,7 @@ async fn perform(supervise: &supervise::Handle, act: Act, target: Target) -> Ans
 
 /// Says "stopped", or that it will be once Docker answers again.
 async fn stop(supervise: &supervise::Handle, target: Target) -> Result<&'static str, CommandError> {
-    supervise.stop(target.clone()).await?;
+    supervise.stop(target.clone(), Haste::default()).await?;
     let is_stopped = |status: &supervise::Status| {
         let mut concerned = status.containers.iter().filter(|one| match &target {
             Target::All => true,

@@ -5,7 +5,9 @@ use super::container::{self, Container, Summary};
 use super::error::{Cause, Error};
 use super::events::{self, Events};
 use super::image::{self, Pull};
-use bollard::models::ContainerCreateBody;
+use bollard::models::{
+    ContainerCreateBody, ContainerUpdateBody, RestartPolicy, RestartPolicyNameEnum,
+};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
@@ -155,6 +157,31 @@ impl Docker {
         let options = RenameContainerOptionsBuilder::new().name(name).build();
         self.call("rename container", id, self.short(), async {
             client.rename_container(id, options).await
+        })
+        .await
+    }
+
+    /// Lets a paused container go on.
+    pub async fn unpause(&self, id: &str) -> Result<(), Error> {
+        let client = self.client("unpause container", id).await?;
+        self.call("unpause container", id, self.short(), async {
+            client.unpause_container(id).await
+        })
+        .await
+    }
+
+    /// Takes Docker's own restart policy off a container.
+    pub async fn never_restart(&self, id: &str) -> Result<(), Error> {
+        let client = self.client("update container", id).await?;
+        let body = ContainerUpdateBody {
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::NO),
+                ..RestartPolicy::default()
+            }),
+            ..ContainerUpdateBody::default()
+        };
+        self.call("update container", id, self.short(), async {
+            client.update_container(id, body).await
         })
         .await
     }

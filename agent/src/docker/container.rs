@@ -3,13 +3,13 @@
 use super::error::printable;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
-    ContainerSummaryStateEnum, PortMap,
+    ContainerSummaryStateEnum, PortMap, RestartPolicyNameEnum,
 };
 use std::collections::HashMap;
 use std::time::SystemTime;
 
 /// One line of a list.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
     pub id: String,
     /// Without Docker's leading slash.
@@ -17,6 +17,7 @@ pub struct Summary {
     pub labels: HashMap<String, String>,
     /// Its main process lives: running or paused.
     pub running: bool,
+    pub paused: bool,
     /// Made, but never started.
     pub created_only: bool,
     /// Unix seconds.
@@ -24,7 +25,7 @@ pub struct Summary {
 }
 
 /// One container in full.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Container {
     pub id: String,
     /// Without Docker's leading slash.
@@ -32,8 +33,11 @@ pub struct Container {
     pub labels: HashMap<String, String>,
     /// Its main process lives: running or paused.
     pub running: bool,
+    pub paused: bool,
     /// Made, but never started.
     pub created_only: bool,
+    /// Docker's own policy would start it again.
+    pub restarts_by_itself: bool,
     /// Docker's own policy is about to start it.
     pub restarting: bool,
     /// In the host's pid namespace; None when it does not run.
@@ -72,6 +76,7 @@ pub(super) fn summary(found: ContainerSummary) -> Option<Summary> {
             found.state,
             Some(State::RUNNING | State::PAUSED | State::STOPPING)
         ),
+        paused: found.state == Some(State::PAUSED),
         created_only: found.state == Some(State::CREATED),
         created: found.created.unwrap_or_default(),
     })
@@ -83,12 +88,20 @@ pub(super) fn container(found: ContainerInspectResponse) -> Option<Container> {
     let started_at_text = state.started_at.unwrap_or_default();
     let ports = found.network_settings.and_then(|network| network.ports);
     let config = found.config.unwrap_or_default();
-    let network_mode = found.host_config.and_then(|host| host.network_mode);
+    let host = found.host_config.unwrap_or_default();
+    let policy = host.restart_policy.and_then(|policy| policy.name);
+    let restarts_by_itself = !matches!(
+        policy,
+        None | Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO)
+    );
+    let network_mode = host.network_mode;
     Some(Container {
         id: found.id?,
         name: bare(&found.name.unwrap_or_default()),
         labels: config.labels.unwrap_or_default(),
         running,
+        paused: state.paused.unwrap_or_default(),
+        restarts_by_itself,
         created_only: state.status == Some(ContainerStateStatusEnum::CREATED),
         restarting: state.restarting.unwrap_or_default(),
         pid: state.pid.filter(|pid| running && *pid > 0),

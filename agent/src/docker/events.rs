@@ -31,6 +31,11 @@ pub enum What {
     /// It was started, by us or by someone else.
     Started,
     Renamed,
+    /// Someone sent it a signal.
+    Killed,
+    Paused,
+    /// Its limits or its restart policy were changed.
+    Updated,
 }
 
 /// An open subscription. Its buffer is the socket: a reader that pauses slows
@@ -58,7 +63,9 @@ impl Events {
 }
 
 pub(super) fn subscribe(client: &bollard::Docker, labels: &[String], since: Option<i64>) -> Events {
-    let actions = ["die", "oom", "destroy", "start", "rename"];
+    let actions = [
+        "die", "oom", "kill", "destroy", "start", "rename", "pause", "update",
+    ];
     let filters = HashMap::from([
         ("type", vec!["container".to_owned()]),
         ("event", actions.map(str::to_owned).to_vec()),
@@ -88,6 +95,9 @@ fn event(message: EventMessage) -> Option<Event> {
         "destroy" => What::Destroyed,
         "start" => What::Started,
         "rename" => What::Renamed,
+        "kill" => What::Killed,
+        "pause" => What::Paused,
+        "update" => What::Updated,
         _ => return None,
     };
     Some(Event {

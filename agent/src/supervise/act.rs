@@ -3,21 +3,31 @@
 //! Identity is label plus id. The name only has to be free: whatever of ours
 //! holds it is moved aside to `<name>.prev`, whatever is not ours is left alone.
 
-use super::PullPolicy;
-use super::body::{LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
+use super::body::{self, LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
+use super::mind::{self, FetchError, Outcome, Repair, Work};
+use super::settings::{PullPolicy, Takeover};
 use super::state::{Failure, Signal};
 use crate::chain::Chain;
 use crate::docker::container::{Container, Summary};
 use crate::docker::image::Progress;
 use crate::docker::{Docker, Error};
 use bollard::models::ContainerCreateBody;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+/// Between tries to fetch an image.
+const FETCH_RETRY: Duration = Duration::from_secs(30);
+/// Between looks at whether a container that has to go has gone.
+const EVICTION_LOOK: Duration = Duration::from_millis(200);
 
 /// What a look found: the container that holds the name, and how many dead
 /// ones of earlier runs lie beside it.
 #[derive(Debug)]
 pub struct Found {
     pub current: Option<Container>,
+    /// The one beside it, of an update that overlaps.
+    pub double: Option<Container>,
     pub others: usize,
 }
 
@@ -26,18 +36,89 @@ pub struct Found {
 pub struct LaunchError {
     pub failure: Failure,
     pub text: String,
+    /// Who has the name, where it is another's and runs.
+    pub holder: Option<Box<Container>>,
 }
 
 /// All that a launch needs; owned, so that it can outlive the moment.
-pub struct Launch {
-    pub docker: Docker,
-    pub name: String,
-    pub hash: String,
-    pub body: ContainerCreateBody,
-    /// Our own, dead container that holds the name.
-    pub held: Option<String>,
-    /// `<name>.prev` is known to be taken.
-    pub prev_taken: bool,
+struct Launch {
+    docker: Docker,
+    name: String,
+    hash: String,
+    body: ContainerCreateBody,
+    held: Option<String>,
+    prev_taken: bool,
+    takeover: Takeover,
+    grace: Duration,
+}
+
+/// Does one thing to Docker and says what came of it.
+pub async fn perform(
+    docker: Docker,
+    log_address: Option<String>,
+    work: Work,
+    progress: watch::Sender<Option<u8>>,
+) -> Outcome {
+    match work {
+        Work::Look { name, foreign } => Outcome::Looked(look(&docker, &name, foreign).await),
+        Work::Fetch { image, policy } => {
+            let fetched = fetch(docker, image, policy, progress).await;
+            Outcome::Fetched(fetched.map_err(|error| FetchError {
+                text: Chain(&error).to_string(),
+                again_in: FETCH_RETRY,
+            }))
+        }
+        Work::Launch(order) => Outcome::Launched(match prepare(docker, log_address, order) {
+            Ok(ready) => launch(ready).await,
+            Err(error) => Err(error),
+        }),
+        Work::Double(order) => Outcome::Doubled(match prepare(docker, log_address, order) {
+            Ok(ready) => double(ready).await,
+            Err(error) => Err(error),
+        }),
+        Work::Promote {
+            name,
+            old,
+            new,
+            prev_taken,
+        } => Outcome::Promoted(promote(&docker, &name, old, &new, prev_taken).await),
+        Work::Clear { name } => Outcome::Cleared(clear(&docker, &name).await),
+        Work::Signal { id, signal } => Outcome::Signalled(docker.kill(&id, &signal).await),
+        Work::Remove { name } => Outcome::Removed(remove(&docker, &name).await),
+        Work::Repair { id, name, what } => {
+            Outcome::Repaired(repair(&docker, &id, &name, &what).await)
+        }
+    }
+}
+
+/// The name of the new one while it stands beside the old one.
+pub fn double_name(name: &str) -> String {
+    format!("{name}.next")
+}
+
+fn prepare(
+    docker: Docker,
+    log_address: Option<String>,
+    order: mind::Launch,
+) -> Result<Launch, LaunchError> {
+    let container = &order.container;
+    let body = body::body(container, &order.hash, log_address.as_deref()).map_err(|error| {
+        LaunchError {
+            failure: Failure::Refused,
+            text: Chain(&error).to_string(),
+            holder: None,
+        }
+    })?;
+    Ok(Launch {
+        docker,
+        name: container.name.clone(),
+        hash: order.hash.to_string(),
+        body,
+        held: order.held,
+        prev_taken: order.prev_taken,
+        takeover: container.takeover,
+        grace: container.stop_grace_period,
+    })
 }
 
 /// The labels by which a container is ours.
@@ -52,24 +133,55 @@ fn ours_named(name: &str) -> Vec<String> {
 }
 
 /// Looks for the container that stands for `name`.
-pub async fn look(docker: Docker, name: String) -> Result<Found, Error> {
-    let all = docker.list(&ours_named(&name)).await?;
-    let Some(best) = best(&all, &name) else {
+async fn look(docker: &Docker, name: &str, foreign: Option<String>) -> Result<Found, Error> {
+    let mut all = docker.list(&ours_named(name)).await?;
+    let next = double_name(name);
+    let beside = all
+        .iter()
+        .position(|one| one.name == next)
+        .map(|place| all.remove(place));
+    if let Some(id) = foreign {
+        // It carries no label of ours, so no list shows it.
+        let current = inspect(docker, &id).await?;
         return Ok(Found {
-            current: None,
+            current,
+            double: None,
+            others: all.len(),
+        });
+    }
+    let mut double = match &beside {
+        Some(beside) => inspect(docker, &beside.id).await?,
+        None => None,
+    };
+    let Some(best) = best(&all, name) else {
+        // Nothing else is there: what was to follow has to stand in.
+        let current = double.take_if(|one| one.running);
+        return Ok(Found {
+            current,
+            double: None,
             others: all.len(),
         });
     };
+    if !best.running && double.as_ref().is_some_and(|one| one.running) {
+        return Ok(Found {
+            current: double,
+            double: None,
+            others: all.len(),
+        });
+    }
     let others = all.len() - 1;
-    match docker.inspect(&best.id).await {
-        Ok(container) => Ok(Found {
-            current: Some(container),
-            others,
-        }),
-        Err(error) if error.is_not_found() => Ok(Found {
-            current: None,
-            others,
-        }),
+    let current = inspect(docker, &best.id).await?;
+    Ok(Found {
+        current,
+        double,
+        others,
+    })
+}
+
+async fn inspect(docker: &Docker, id: &str) -> Result<Option<Container>, Error> {
+    match docker.inspect(id).await {
+        Ok(container) => Ok(Some(container)),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -90,7 +202,7 @@ fn best<'a>(all: &'a [Summary], name: &str) -> Option<&'a Summary> {
 }
 
 /// Brings the image here where the policy asks for it.
-pub async fn fetch(
+async fn fetch(
     docker: Docker,
     image: String,
     policy: PullPolicy,
@@ -117,7 +229,7 @@ pub async fn fetch(
 
 /// Old one aside, new one made and started. On the path from a crash to the
 /// new process there are these three calls and no more.
-pub async fn launch(launch: Launch) -> Result<Container, LaunchError> {
+async fn launch(launch: Launch) -> Result<Container, LaunchError> {
     let docker = &launch.docker;
     if let Some(held) = &launch.held {
         move_aside(docker, held, &launch.name, launch.prev_taken)
@@ -194,14 +306,7 @@ async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchEr
         return Ok(Resolved::Free);
     }
     if !is_ours {
-        return Err(LaunchError {
-            failure: Failure::Foreign,
-            text: format!(
-                "container {} has the name {} and is not the agent's: remove or rename it",
-                holder.id.get(..12).unwrap_or(&holder.id),
-                launch.name
-            ),
-        });
+        return foreign(launch, holder).await;
     }
     if holder.running {
         if label(LABEL_SPEC) == Some(&launch.hash) {
@@ -210,6 +315,7 @@ async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchEr
         return Err(LaunchError {
             failure: Failure::Unsure,
             text: Chain(conflict).to_string(),
+            holder: None,
         });
     }
     move_aside(&launch.docker, &holder.id, &launch.name, true)
@@ -218,8 +324,134 @@ async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchEr
     Ok(Resolved::Free)
 }
 
-pub async fn signal(docker: Docker, id: String, signal: String) -> Result<(), Error> {
-    docker.kill(&id, &signal).await
+/// Another's container has the name: what the config says of it is done.
+async fn foreign(launch: &Launch, holder: Container) -> Result<Resolved, LaunchError> {
+    let id = holder.id.get(..12).unwrap_or(&holder.id).to_owned();
+    let refused = |text| LaunchError {
+        failure: Failure::Foreign,
+        text,
+        holder: None,
+    };
+    match launch.takeover {
+        Takeover::Refuse => Err(refused(format!(
+            "container {id} has the name {} and is not the agent's: remove or rename it, or set takeover",
+            launch.name
+        ))),
+        Takeover::Adopt if holder.running => Err(LaunchError {
+            failure: Failure::Foreign,
+            text: format!("container {id} is not the agent's and is taken over as it is"),
+            holder: Some(Box::new(holder)),
+        }),
+        Takeover::Adopt | Takeover::Replace => {
+            let docker = &launch.docker;
+            evict(docker, &holder, launch.grace)
+                .await
+                .map_err(|error| LaunchError::of(&error))?;
+            let aside = format!("{}.before-agent-{id}", launch.name);
+            docker
+                .rename(&holder.id, &aside)
+                .await
+                .map_err(|error| LaunchError::of(&error))?;
+            tracing::warn!(
+                container = launch.name,
+                id,
+                aside,
+                "a container that the agent did not make had the name and was moved aside"
+            );
+            Ok(Resolved::Free)
+        }
+    }
+}
+
+/// Stops another's container with its own signal and our grace.
+async fn evict(docker: &Docker, holder: &Container, grace: Duration) -> Result<(), Error> {
+    if !holder.running {
+        return Ok(());
+    }
+    let word = holder.stop_signal.as_deref().unwrap_or("SIGTERM");
+    gone(docker.kill(&holder.id, word).await)?;
+    let until = Instant::now() + grace;
+    let mut killed = false;
+    while docker.inspect(&holder.id).await?.running {
+        if !killed && Instant::now() >= until {
+            killed = true;
+            gone(docker.kill(&holder.id, "SIGKILL").await)?;
+        }
+        sleep(EVICTION_LOOK).await;
+    }
+    Ok(())
+}
+
+/// Makes and starts the new one beside the old one, under a name of its own.
+async fn double(launch: Launch) -> Result<Container, LaunchError> {
+    let docker = &launch.docker;
+    clear(docker, &launch.name)
+        .await
+        .map_err(|error| LaunchError::of(&error))?;
+    let id = docker
+        .create(&double_name(&launch.name), launch.body.clone())
+        .await
+        .map_err(|error| LaunchError::created(&error))?;
+    docker
+        .start(&id)
+        .await
+        .map_err(|error| LaunchError::of(&error))?;
+    docker
+        .inspect(&id)
+        .await
+        .map_err(|error| LaunchError::of(&error))
+}
+
+/// Gives the new one the name, once the old one is dead.
+async fn promote(
+    docker: &Docker,
+    name: &str,
+    old: Option<String>,
+    new: &str,
+    prev_taken: bool,
+) -> Result<Container, Error> {
+    if let Some(old) = old {
+        move_aside(docker, &old, name, prev_taken).await?;
+    }
+    docker.rename(new, name).await?;
+    docker.inspect(new).await
+}
+
+/// Removes the one beside it, whatever its state.
+async fn clear(docker: &Docker, name: &str) -> Result<(), Error> {
+    let next = double_name(name);
+    for one in docker.list(&ours_named(name)).await? {
+        if one.name == next {
+            gone(docker.remove(&one.id).await)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a container its name back; a dead one of ours that has it steps aside.
+async fn rename(docker: &Docker, id: &str, name: &str) -> Result<(), Error> {
+    match docker.rename(id, name).await {
+        Err(error) if error.is_conflict() => {}
+        answer => return answer,
+    }
+    let holder = docker.inspect(name).await?;
+    let label = |key: &str| holder.labels.get(key).map(String::as_str);
+    let is_ours = label(LABEL_MANAGED_BY) == Some(MANAGER) && label(LABEL_CONTAINER) == Some(name);
+    if is_ours && !holder.running {
+        move_aside(docker, &holder.id, name, true).await?;
+    }
+    docker.rename(id, name).await
+}
+
+async fn repair(docker: &Docker, id: &str, name: &str, what: &[Repair]) -> Result<(), Error> {
+    for one in what {
+        match one {
+            Repair::Name => rename(docker, id, name).await?,
+            Repair::Paused => docker.unpause(id).await?,
+            Repair::RestartPolicy => docker.never_restart(id).await?,
+        }
+    }
+    Ok(())
 }
 
 /// The signal's name for Docker.
@@ -231,8 +463,8 @@ pub fn signal_name(signal: Signal, stop_signal: Option<&str>) -> String {
 }
 
 /// Removes all that carries our label and this name, dead ones included.
-pub async fn remove(docker: Docker, name: String) -> Result<(), Error> {
-    for one in docker.list(&ours_named(&name)).await? {
+async fn remove(docker: &Docker, name: &str) -> Result<(), Error> {
+    for one in docker.list(&ours_named(name)).await? {
         gone(docker.remove(&one.id).await)?;
     }
     Ok(())
@@ -288,6 +520,7 @@ impl LaunchError {
         LaunchError {
             failure,
             text: Chain(error).to_string(),
+            holder: None,
         }
     }
 
@@ -314,6 +547,7 @@ mod tests {
             name: name.into(),
             labels: HashMap::new(),
             running,
+            paused: false,
             created_only: false,
             created,
         }

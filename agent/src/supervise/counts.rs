@@ -1,5 +1,6 @@
 //! The room's own metrics.
 
+use super::{ContainerStatus, ExitClass, Phase};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// All families of this room. The container's name is the only name of it that
@@ -11,6 +12,10 @@ pub struct Counts {
     pub up: IntGaugeVec,
     pub ready: IntGaugeVec,
     pub last_exit_code: IntGaugeVec,
+    pub crash_loop: IntGaugeVec,
+    pub paused: IntGaugeVec,
+    pub update_pending: IntGaugeVec,
+    pub rollbacks: IntCounterVec,
     pub docker_up: IntGauge,
     pub surprises: IntCounter,
 }
@@ -64,19 +69,65 @@ impl Counts {
                 "agent_container_last_exit_code",
                 "Exit code of the container's last run; 128 + n for signal n.",
             ),
+            crash_loop: gauge(
+                "agent_container_crash_loop",
+                "Whether the container has ended unplanned five times within ten minutes.",
+            ),
+            paused: gauge(
+                "agent_container_paused",
+                "Whether the operator has the container left alone.",
+            ),
+            update_pending: gauge(
+                "agent_container_update_pending",
+                "Whether the container runs in another shape than the config says.",
+            ),
+            rollbacks: counter(
+                "agent_container_rollbacks_total",
+                "New shapes of a container that were no good.",
+                &["container"],
+            ),
             docker_up,
             surprises,
+        }
+    }
+
+    /// Shows one container's line of the status.
+    pub fn show(&self, status: &ContainerStatus, up: bool) {
+        let ready = up && status.ready != Some(false) && status.phase == Phase::Running;
+        let pending = status.update.is_some() || status.rolled_back;
+        for (gauge, is) in [
+            (&self.up, up),
+            (&self.ready, ready),
+            (&self.crash_loop, status.crash_loop),
+            (&self.paused, status.paused),
+            (&self.update_pending, pending),
+        ] {
+            gauge
+                .with_label_values(&[status.name.as_str()])
+                .set(i64::from(is));
         }
     }
 
     /// Forgets a container that is no longer in the config. A label that was
     /// never set is no fault.
     pub fn forget(&self, container: &str) {
-        for gauge in [&self.up, &self.ready, &self.last_exit_code] {
+        for gauge in [
+            &self.up,
+            &self.ready,
+            &self.crash_loop,
+            &self.paused,
+            &self.update_pending,
+            &self.last_exit_code,
+        ] {
             let _ = gauge.remove_label_values(&[container]);
         }
         let _ = self.start_failures.remove_label_values(&[container]);
-        for reason in ["clean", "error", "signal", "oom", "daemon", "removed"] {
+        let _ = self.rollbacks.remove_label_values(&[container]);
+        let classes = ExitClass::ALL.map(ExitClass::word);
+        for reason in classes
+            .into_iter()
+            .chain(["removed", "startup", "liveness"])
+        {
             let _ = self.restarts.remove_label_values(&[container, reason]);
         }
     }

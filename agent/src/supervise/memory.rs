@@ -3,6 +3,7 @@
 //! One JSON file, replaced whole: written beside, synced, renamed. A file that
 //! cannot be read is set aside, and containers' labels alone tell what is ours.
 
+use super::spec::Spec;
 use super::{Exit, ExitClass};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,8 +28,31 @@ pub struct Entry {
     /// The run that `ready` speaks of: id and start time.
     pub run: String,
     pub ready: Option<bool>,
+    /// Its startup probe has passed.
+    pub started: bool,
+    /// The end of its back-off. Unix milliseconds.
+    pub wait_until: Option<u64>,
+    /// Its last unplanned ends. Unix milliseconds.
+    pub falls: Vec<u64>,
+    /// What it was made of when it last was good for a while.
+    pub last_good: Option<Good>,
+    /// The hash of a config that was tried and was no good.
+    pub bad: Option<String>,
+    /// The operator has stopped it.
+    pub stopped: bool,
+    /// The operator has it left alone until then. Unix milliseconds; 0 is for ever.
+    pub paused_until: Option<u64>,
     /// The run whose death has been counted.
     pub buried: String,
+}
+
+/// A shape that was good, its image named by its id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Good {
+    pub hash: String,
+    /// As the config wrote it.
+    pub image: String,
+    pub spec: Spec,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +66,9 @@ pub struct SavedExit {
 #[derive(Serialize, Deserialize)]
 struct Written {
     version: u32,
+    /// The boot in which it was written.
+    #[serde(default)]
+    boot: String,
     containers: Memory,
 }
 
@@ -53,12 +80,13 @@ pub enum SaveError {
     Rename { path: PathBuf, source: io::Error },
 }
 
-/// Reads the memory; an absent file is an empty one, an unreadable one is
+/// Reads the memory; what was true of another boot only (ladders, runs) is
+/// left out. An absent file is an empty one, an unreadable one is
 /// renamed to `<path>.bad` with a warning.
-pub fn load(path: &Path) -> Memory {
+pub fn load(path: &Path, boot: &str) -> Memory {
     let fault = match fs::read(path) {
         Ok(bytes) => match serde_json::from_slice::<Written>(&bytes) {
-            Ok(written) if written.version == VERSION => return written.containers,
+            Ok(written) if written.version == VERSION => return of_boot(written, boot),
             Ok(written) => format!("version {} is not known", written.version),
             Err(error) => error.to_string(),
         },
@@ -71,11 +99,30 @@ pub fn load(path: &Path) -> Memory {
     Memory::new()
 }
 
+fn of_boot(written: Written, boot: &str) -> Memory {
+    let mut memory = written.containers;
+    if written.boot != boot {
+        for entry in memory.values_mut() {
+            entry.climb = 0;
+            entry.wait_until = None;
+            entry.falls.clear();
+        }
+    }
+    memory
+}
+
+/// Unix milliseconds; 0 for what was before.
+pub fn millis(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or_default())
+}
+
 /// Replaces the file: after a crash either the old or the new one is there.
-pub fn save(path: &Path, memory: &Memory) -> Result<(), SaveError> {
+pub fn save(path: &Path, boot: &str, memory: &Memory) -> Result<(), SaveError> {
     let beside = sibling(path, "new");
     let written = Written {
         version: VERSION,
+        boot: boot.to_owned(),
         containers: memory.clone(),
     };
     write(&beside, &written).map_err(|source| SaveError::Write {
@@ -116,10 +163,7 @@ impl SavedExit {
         SavedExit {
             code: exit.code,
             class: exit.class.word().to_owned(),
-            at: exit
-                .at
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or_default()),
+            at: millis(exit.at),
         }
     }
 
@@ -141,11 +185,30 @@ mod tests {
     use crate::supervise::{Exit, ExitClass};
     use std::time::{Duration, UNIX_EPOCH};
 
+    const BOOT: &str = "b1";
+
+    #[test]
+    fn another_boot_begins_at_the_foot_of_the_ladder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("supervise.json");
+        let entry = Entry {
+            climb: 5,
+            restarts: 9,
+            falls: vec![1, 2],
+            stopped: true,
+            ..Entry::default()
+        };
+        save(&path, BOOT, &Memory::from([("app".into(), entry)])).unwrap();
+        let after = load(&path, "b2").remove("app").unwrap();
+        assert_eq!((after.climb, after.restarts, after.stopped), (0, 9, true));
+        assert!(after.falls.is_empty());
+    }
+
     #[test]
     fn what_was_saved_is_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("supervise.json");
-        assert_eq!(load(&path), Memory::new());
+        assert_eq!(load(&path, BOOT), Memory::new());
         let exit = Exit {
             code: 137,
             class: ExitClass::Oom,
@@ -157,12 +220,12 @@ mod tests {
             last_exit: Some(SavedExit::of(&exit)),
             run: "id@then".into(),
             ready: Some(true),
-            buried: String::new(),
+            ..Entry::default()
         };
         let memory = Memory::from([("app".into(), entry)]);
-        save(&path, &memory).unwrap();
-        assert_eq!(load(&path), memory);
-        let back = load(&path)["app"].last_exit.clone().unwrap().exit();
+        save(&path, BOOT, &memory).unwrap();
+        assert_eq!(load(&path, BOOT), memory);
+        let back = load(&path, BOOT)["app"].last_exit.clone().unwrap().exit();
         assert_eq!(back, Some(exit));
     }
 
@@ -176,7 +239,7 @@ mod tests {
             "\0",
         ] {
             std::fs::write(&path, bad).unwrap();
-            assert_eq!(load(&path), Memory::new());
+            assert_eq!(load(&path, BOOT), Memory::new());
             assert!(!path.exists());
             let aside = dir.path().join("supervise.json.bad");
             assert_eq!(std::fs::read_to_string(aside).unwrap(), bad);

@@ -14,13 +14,16 @@
 //! What it does not know: the config file, how status is shown, log records.
 
 pub mod act;
-pub mod answer;
+pub mod audit;
 pub mod body;
 pub mod counts;
+pub mod drain;
+pub mod lane;
 pub mod memory;
+pub mod mind;
 pub mod order;
+mod orders;
 pub mod probe;
-pub mod report;
 pub mod restart;
 pub mod settings;
 pub mod spec;
@@ -41,7 +44,7 @@ use crate::facts::Facts;
 use crate::pulse::Pulse;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What others may ask for.
@@ -49,8 +52,24 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub enum Command {
     Reload(Settings, oneshot::Sender<Vec<Change>>),
     Restart(String, oneshot::Sender<Result<(), CommandError>>),
-    Stop(Target, oneshot::Sender<Result<(), CommandError>>),
+    Stop(Target, Haste, oneshot::Sender<Result<(), CommandError>>),
     Start(Target, oneshot::Sender<Result<(), CommandError>>),
+    /// None: for ever.
+    Pause(
+        Target,
+        Option<Duration>,
+        oneshot::Sender<Result<(), CommandError>>,
+    ),
+    Resume(Target, oneshot::Sender<Result<(), CommandError>>),
+}
+
+/// How much time a stop has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Haste {
+    /// Connections are not waited for.
+    pub now: bool,
+    /// All of it has to be over by then.
+    pub within: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,15 +119,28 @@ impl Handle {
     }
 
     /// Stops and stays stopped; all of them in reverse order of their start.
-    pub async fn stop(&self, target: Target) -> Result<(), CommandError> {
+    pub async fn stop(&self, target: Target, haste: Haste) -> Result<(), CommandError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Stop(target, reply)).await?;
+        self.send(Command::Stop(target, haste, reply)).await?;
         answer.await.map_err(|_| CommandError::Gone)?
     }
 
     pub async fn start(&self, target: Target) -> Result<(), CommandError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Start(target, reply)).await?;
+        answer.await.map_err(|_| CommandError::Gone)?
+    }
+
+    /// Leaves containers alone: no restart, no replacement, no probe's order.
+    pub async fn pause(&self, target: Target, time: Option<Duration>) -> Result<(), CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Pause(target, time, reply)).await?;
+        answer.await.map_err(|_| CommandError::Gone)?
+    }
+
+    pub async fn resume(&self, target: Target) -> Result<(), CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Resume(target, reply)).await?;
         answer.await.map_err(|_| CommandError::Gone)?
     }
 
@@ -143,7 +175,7 @@ pub struct DockerStatus {
     pub error: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ContainerStatus {
     pub name: String,
     pub image: String,
@@ -154,7 +186,17 @@ pub struct ContainerStatus {
     pub id: Option<String>,
     pub pid: Option<i64>,
     pub started_at: Option<SystemTime>,
+    /// `8080/tcp` → `0.0.0.0:32768`, as bound.
+    pub ports: Vec<(String, String)>,
     pub restarts: u64,
+    /// Five unplanned ends within ten minutes.
+    pub crash_loop: bool,
+    /// It is about to be replaced by a changed one: how far that is.
+    pub update: Option<&'static str>,
+    /// What the config says was tried and was no good.
+    pub rolled_back: bool,
+    /// The operator has it left alone.
+    pub paused: bool,
     pub last_exit: Option<Exit>,
     pub retry_at: Option<SystemTime>,
     /// Why it is where it is: the last error, the dependency waited for.
@@ -169,14 +211,17 @@ impl ContainerStatus {
 }
 
 /// The word that status shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
     /// Docker has not been asked yet, or does not answer.
+    #[default]
     Unknown,
     Waiting,
     Pulling,
     Starting,
     Running,
+    /// On its way out; serves what it has begun.
+    Draining,
     Stopping,
     Stopped,
     Backoff,
@@ -200,6 +245,7 @@ impl Phase {
             Phase::Pulling => "pulling",
             Phase::Starting => "starting",
             Phase::Running => "running",
+            Phase::Draining => "draining",
             Phase::Stopping => "stopping",
             Phase::Stopped => "stopped",
             Phase::Backoff => "backoff",
@@ -222,16 +268,25 @@ pub enum ExitClass {
     Error,
     Signal,
     Oom,
+    /// The command could not be run: 126, 127.
+    Config,
+    /// Someone else on this host stopped or killed it.
+    External,
+    /// Docker took it down with itself.
+    Daemon,
     /// We stopped it.
     Stopped,
 }
 
 impl ExitClass {
-    pub const ALL: [ExitClass; 5] = [
+    pub const ALL: [ExitClass; 8] = [
         ExitClass::Clean,
         ExitClass::Error,
         ExitClass::Signal,
         ExitClass::Oom,
+        ExitClass::Config,
+        ExitClass::External,
+        ExitClass::Daemon,
         ExitClass::Stopped,
     ];
 
@@ -242,6 +297,9 @@ impl ExitClass {
             ExitClass::Error => "error",
             ExitClass::Signal => "signal",
             ExitClass::Oom => "oom",
+            ExitClass::Config => "config",
+            ExitClass::External => "external",
+            ExitClass::Daemon => "daemon",
             ExitClass::Stopped => "stopped",
         }
     }
@@ -256,9 +314,14 @@ pub struct Parts {
     pub facts: watch::Receiver<Arc<Facts>>,
     /// `<state>/supervise.json`: back-off and counters that outlive the agent.
     pub memory: PathBuf,
+    /// Names the boot of this host: what is remembered of another one counts less.
+    pub boot: String,
     pub registry: prometheus::Registry,
     pub pulse: Pulse,
 }
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod model;

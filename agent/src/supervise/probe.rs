@@ -4,8 +4,9 @@
 //! answers in a row agree, then ready or not. A slot that the agent itself
 //! missed (starved, suspended) counts for nothing and flips nothing.
 
-use super::{Check, Probe};
+use super::{Check, Probe, Probes};
 use crate::chain::Chain;
+use crate::docker::Docker;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, StatusCode, Uri, header};
@@ -23,12 +24,47 @@ const BODY_LIMIT: usize = 64 << 10;
 /// An answer this much later than its own deadline was missed by us, not by it.
 const STALL: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the probes of one run of a container say; a level.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    pub startup: Verdict,
+    pub readiness: Verdict,
+    pub liveness: Verdict,
+}
+
+/// The run that is probed.
+#[derive(Clone)]
+pub struct Target {
+    pub docker: Docker,
+    pub id: String,
+}
+
+/// Probes one run until dropped.
+pub async fn attend(probes: Probes, _target: Target, _passed: bool, tell: watch::Sender<Health>) {
+    let Some(readiness) = probes.readiness else {
+        return std::future::pending().await;
+    };
+    let (said, mut heard) = watch::channel(Verdict::Unknown);
+    let relay = async {
+        while heard.changed().await.is_ok() {
+            let readiness = heard.borrow_and_update().clone();
+            tell.send_replace(Health {
+                readiness,
+                startup: Verdict::Good,
+                ..Health::default()
+            });
+        }
+    };
+    tokio::join!(run(readiness, said), relay);
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Verdict {
+    #[default]
     Unknown,
-    Ready,
+    Good,
     /// With the last answer's fault.
-    NotReady(String),
+    Bad(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -69,13 +105,13 @@ pub async fn run(probe: Probe, verdict: watch::Sender<Verdict>) {
         }
         let told = match tally.count(answer.is_ok(), &probe) {
             None => continue,
-            Some(true) => Verdict::Ready,
+            Some(true) => Verdict::Good,
             Some(false) => match answer {
                 Ok(()) => continue,
-                Err(error) => Verdict::NotReady(format!("readiness probe: {}", Chain(&error))),
+                Err(error) => Verdict::Bad(format!("readiness probe: {}", Chain(&error))),
             },
         };
-        if told == Verdict::Ready && !was_ready {
+        if told == Verdict::Good && !was_ready {
             was_ready = true;
             slots = interval(probe.period.max(Duration::from_millis(10)));
             slots.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -273,10 +309,10 @@ mod tests {
         let probe = probe(app(status.clone(), &mut tasks).await);
         let (tell, mut verdict) = watch::channel(Verdict::Unknown);
         tasks.spawn(run(probe, tell));
-        let not_ready = |v: &Verdict| matches!(v, Verdict::NotReady(text) if text.contains("503"));
+        let not_ready = |v: &Verdict| matches!(v, Verdict::Bad(text) if text.contains("503"));
         verdict.wait_for(not_ready).await.unwrap();
         status.store(200, Ordering::Relaxed);
-        verdict.wait_for(|v| *v == Verdict::Ready).await.unwrap();
+        verdict.wait_for(|v| *v == Verdict::Good).await.unwrap();
         status.store(503, Ordering::Relaxed);
         verdict.wait_for(not_ready).await.unwrap();
     }

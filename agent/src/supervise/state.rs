@@ -1,6 +1,7 @@
 //! The life of one container in words: states, events, actions.
 //!
-//! What follows from what is decided in [`super::transition`]; the task acts on it.
+//! What follows from what is decided in [`super::transition`]; the mind knows
+//! which container is meant, and the task acts on it.
 
 use super::restart::RESET_AFTER;
 use super::{ExitClass, Phase, PullPolicy};
@@ -27,13 +28,12 @@ pub enum State {
     Starting {
         climb: u32,
     },
-    Running {
-        climb: u32,
-        /// Ready since, or running since where nothing probes.
-        good_since: Option<Instant>,
-        /// None where nothing probes.
-        ready: Option<bool>,
-        swap: Swap,
+    Running(Running),
+    /// Serves what it has begun; signalled when `step` is over.
+    Draining {
+        step: Drainage,
+        until: Instant,
+        then: Then,
     },
     /// Signalled; killed at `until`.
     Stopping {
@@ -59,14 +59,44 @@ pub enum State {
     Removed,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Running {
+    pub climb: u32,
+    /// Ready since, or running since where nothing probes.
+    pub good_since: Option<Instant>,
+    /// Its startup probe has passed, or it has none.
+    pub started: bool,
+    /// None where nothing probes.
+    pub ready: Option<bool>,
+    pub swap: Swap,
+}
+
 /// Whether a running container is about to be replaced by a changed one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Swap {
     No,
+    /// It differs, and its config leaves the moment to the operator.
+    Held,
     /// The new image is being fetched; the old container serves on.
     Fetching,
     /// The fetch failed; again at.
     Later(Instant),
+    /// The image is here; other containers' updates go first.
+    Fetched,
+    /// The new one is being made beside the old one.
+    Doubling,
+    /// The new one runs beside the old one and has to be ready by then.
+    Proving(Instant),
+    /// The new one was no good and is being cleared away.
+    Clearing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Drainage {
+    /// The heartbeat says 503, and whoever sends work sees it.
+    Deregister,
+    /// Open connections to its ports come to their end.
+    Connections,
 }
 
 /// What follows a stop.
@@ -75,6 +105,10 @@ pub enum Then {
     Launch,
     Rest,
     Remove,
+    /// A rung up: a probe had it stopped.
+    Again(u32),
+    /// The one beside it takes its place.
+    Promote,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,14 +120,30 @@ pub enum Event {
     /// The containers that it waits for are there.
     Released,
     Fetched,
-    FetchFailed,
+    /// The registry is asked again no sooner than then.
+    FetchFailed(Instant),
+    /// It is this container's turn to be replaced.
+    Turn,
     Launched,
     LaunchFailed(Failure),
     Exited(Exited),
     /// Someone removed it.
     Vanished,
-    /// The probe's verdict.
+    /// The startup probe has passed.
+    Started,
+    /// The startup probe's allowance is used up.
+    NeverStarted,
+    /// The readiness probe's verdict.
     Ready(bool),
+    /// The liveness probe has given it up.
+    Lifeless,
+    /// No connections are open any more.
+    Drained,
+    /// The one beside it: made, ready, or no good; and cleared away.
+    Doubled,
+    DoubleReady,
+    DoubleFailed,
+    Cleared,
     Removed,
     RemoveFailed,
     /// [`State::due`] has come.
@@ -103,23 +153,27 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sight {
     Nothing,
-    /// `ready`: as remembered of this very run; None where nothing probes.
     Running {
+        /// As remembered of this very run.
+        started: bool,
+        /// As remembered of this very run; None where nothing probes.
         ready: Option<bool>,
     },
     /// `news`: this death has not been seen before. `same`: of the wanted spec.
+    /// `wait`: what was left of its back-off when the agent went.
     Dead {
         exit: Exited,
         news: bool,
         same: bool,
+        wait: Option<Duration>,
     },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exited {
     pub class: ExitClass,
-    /// The daemon took it down, not its own doing.
-    pub blameless: bool,
+    /// It did not live for a minute.
+    pub brief: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,18 +182,22 @@ pub enum Wish {
     Run,
     /// Should run in another shape.
     Replace,
+    /// Should run in another shape, when the operator says so.
+    Hold,
     /// The operator asked for a fresh start.
     Restart,
     Stop,
     Remove,
+    /// What is under way should not wait for connections any more.
+    Hurry,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     ImageMissing,
     /// Another's container has the name.
     Foreign,
-    /// Docker does not take the spec.
+    /// Docker does not take the spec, or a file that it needs is not there.
     Refused,
     Failed,
     /// No answer: it may have been made or not.
@@ -151,6 +209,12 @@ pub enum Action {
     Look,
     Fetch,
     Launch,
+    /// Makes the new one beside the old one.
+    Double,
+    /// Gives the one beside it its name and place.
+    Promote,
+    /// Removes the one beside it.
+    Clear,
     Signal(Signal),
     Remove,
 }
@@ -168,14 +232,25 @@ pub struct Policy {
     /// 0.0..1.0, drawn anew for each decision.
     pub spread: f64,
     pub grace: Duration,
+    pub deregister: Duration,
+    pub connections: Duration,
+    /// Whatever stops has to be signalled by then.
+    pub deadline: Option<Instant>,
     pub pull: PullPolicy,
+    /// Has a startup probe.
+    pub starts: bool,
     /// Has a readiness probe.
-    pub probed: bool,
+    pub readies: bool,
     /// Others wait for its completion.
     pub completes: bool,
+    /// The new one is started beside the old one.
+    pub overlap: bool,
+    pub ready_within: Duration,
+    /// The operator has it left alone: nothing is begun.
+    pub paused: bool,
 }
 
-/// The answer of [`next`].
+/// The answer of [`super::transition::next`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     pub state: State,
@@ -188,22 +263,19 @@ impl State {
     /// When [`Event::Due`] is to come, if at all.
     pub fn due(&self) -> Option<Instant> {
         match self {
-            State::Running {
-                climb,
-                good_since,
-                swap,
-                ..
-            } => {
-                let reset = good_since
-                    .filter(|_| *climb > 0)
+            State::Running(running) => {
+                let reset = running
+                    .good_since
+                    .filter(|_| running.climb > 0)
                     .map(|since| since + RESET_AFTER);
-                let fetch = match swap {
-                    Swap::Later(at) => Some(*at),
-                    Swap::No | Swap::Fetching => None,
+                let swap = match running.swap {
+                    Swap::Later(at) | Swap::Proving(at) => Some(at),
+                    _ => None,
                 };
-                [reset, fetch].into_iter().flatten().min()
+                [reset, swap].into_iter().flatten().min()
             }
-            State::Stopping { until, .. }
+            State::Draining { until, .. }
+            | State::Stopping { until, .. }
             | State::Backoff { until, .. }
             | State::Blocked { until, .. } => Some(*until),
             State::Removing { retry } => *retry,
@@ -218,7 +290,11 @@ impl State {
             | State::Waiting { climb }
             | State::Fetching { climb, .. }
             | State::Starting { climb }
-            | State::Running { climb, .. }
+            | State::Running(Running { climb, .. })
+            | State::Stopping {
+                then: Then::Again(climb),
+                ..
+            }
             | State::Backoff { climb, .. }
             | State::Blocked { climb, .. } => *climb,
             _ => 0,
@@ -231,7 +307,8 @@ impl State {
             State::Waiting { .. } => Phase::Waiting,
             State::Fetching { .. } => Phase::Pulling,
             State::Starting { .. } => Phase::Starting,
-            State::Running { .. } => Phase::Running,
+            State::Running(_) => Phase::Running,
+            State::Draining { .. } => Phase::Draining,
             State::Stopping { .. } | State::Removing { .. } => Phase::Stopping,
             State::Stopped | State::Removed => Phase::Stopped,
             State::Backoff { .. } => Phase::Backoff,
@@ -240,9 +317,31 @@ impl State {
         }
     }
 
+    pub fn running(&self) -> Option<&Running> {
+        match self {
+            State::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
     /// A main process is expected to live.
     pub fn expects_process(&self) -> bool {
-        matches!(self, State::Running { .. } | State::Stopping { .. })
+        matches!(
+            self,
+            State::Running(_) | State::Draining { .. } | State::Stopping { .. }
+        )
+    }
+
+    /// One beside it is expected to live, or to be there at least.
+    pub fn expects_double(&self) -> bool {
+        match self {
+            State::Running(running) => matches!(
+                running.swap,
+                Swap::Doubling | Swap::Proving(_) | Swap::Clearing
+            ),
+            State::Draining { then, .. } | State::Stopping { then, .. } => *then == Then::Promote,
+            _ => false,
+        }
     }
 
     /// Nothing of it runs or is about to.

@@ -4,17 +4,20 @@
 //! finds its own way there. So a reload while Docker hangs, or two reloads in
 //! a row, need no queue and no care.
 
+use super::audit::Audit;
 use super::body::LABEL_CONTAINER;
 use super::counts::Counts;
-use super::memory::{self, Memory};
+use super::lane::Lane;
+use super::memory::{self, Entry, Memory};
+use super::mind::{Goal, Hint, Report, Wanted};
 use super::order;
-use super::report::Report;
+use super::orders::{Pause, remembered_pause};
 use super::spec::Spec;
-use super::task::{Goal, Ground, Hint, Task, Wanted};
+use super::task::{Ground, Task};
 use super::watcher::{self, Notice};
 use super::{
-    Change, Command, CommandError, Condition, Container, ContainerStatus, Dependency, DockerStatus,
-    Drain, Handle, Parts, Phase, Probes, PullPolicy, Settings, Status, Takeover, Target, Update,
+    Change, Command, Condition, Container, ContainerStatus, Dependency, DockerStatus, Drain,
+    Handle, Parts, Probes, PullPolicy, Settings, Status, Takeover, Update,
 };
 use crate::chain::Chain;
 use crate::docker::Docker;
@@ -25,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 const COMMANDS: usize = 16;
@@ -42,11 +45,12 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 pub fn new(parts: Parts) -> (Handle, Supervisor) {
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let (reports, told) = mpsc::channel(REPORTS);
-    let remembered = memory::load(&parts.memory);
+    let remembered = memory::load(&parts.memory, &parts.boot);
     let ground = Ground {
         docker: Docker::new(parts.docker, &parts.registry),
         log_address: parts.log_address,
         counts: Counts::new(&parts.registry),
+        audit: Audit::default(),
         pulse: parts.pulse,
         reports,
     };
@@ -61,6 +65,8 @@ pub fn new(parts: Parts) -> (Handle, Supervisor) {
         order: Vec::new(),
         remembered,
         memory: parts.memory,
+        boot: parts.boot,
+        lane: Lane::new(Instant::now()),
         dirty: false,
         unsaved: false,
         connection: 0,
@@ -79,18 +85,20 @@ pub fn new(parts: Parts) -> (Handle, Supervisor) {
 
 /// The room's loop, made by [`new`].
 pub struct Supervisor {
-    ground: Ground,
+    pub(super) ground: Ground,
     inbox: mpsc::Receiver<Command>,
     told: mpsc::Receiver<Report>,
     status: watch::Sender<Arc<Status>>,
     docker: DockerStatus,
-    members: BTreeMap<String, Member>,
+    pub(super) members: BTreeMap<String, Member>,
     /// Names in the order of the config.
     order: Vec<String>,
-    remembered: Memory,
+    pub(super) remembered: Memory,
     memory: PathBuf,
+    boot: String,
+    lane: Lane,
     /// `remembered` is newer than the file.
-    dirty: bool,
+    pub(super) dirty: bool,
     /// The last save failed; the next beat tries again.
     unsaved: bool,
     /// How often Docker has begun to answer.
@@ -102,16 +110,19 @@ pub struct Supervisor {
 }
 
 /// One container and its task.
-struct Member {
-    container: Arc<Container>,
+pub(super) struct Member {
+    pub(super) container: Arc<Container>,
     /// What the operator and the config want; the task is shown it when its turn comes.
-    goal: Goal,
-    turn: u64,
+    pub(super) goal: Goal,
+    pub(super) turn: u64,
+    pub(super) hurry: bool,
+    pub(super) deadline: Option<Instant>,
+    pub(super) pause: Option<Pause>,
     wanted: watch::Sender<Wanted>,
     /// What the task is made of until it is spawned.
     seed: Option<Task>,
     hints: mpsc::Sender<Hint>,
-    report: Option<Report>,
+    pub(super) report: Option<Report>,
 }
 
 enum Heard {
@@ -122,6 +133,8 @@ enum Heard {
     Saved(Result<Result<(), memory::SaveError>, tokio::task::JoinError>),
     Ended(Result<(), tokio::task::JoinError>),
     Beat,
+    /// A pause is over, or the lane may be given anew.
+    Due,
 }
 
 impl Supervisor {
@@ -140,6 +153,7 @@ impl Supervisor {
         loop {
             beat.beat();
             self.settle(&stop);
+            let due = self.due();
             let heard = tokio::select! {
                 () = stop.cancelled() => Heard::Stop,
                 Some(command) = self.inbox.recv() => Heard::Command(command),
@@ -148,6 +162,7 @@ impl Supervisor {
                 Some(saved) = self.saving.join_next() => Heard::Saved(saved),
                 Some(ended) = self.tasks.join_next() => Heard::Ended(ended),
                 _ = beats.tick() => Heard::Beat,
+                () = sleep_until(due) => Heard::Due,
             };
             match heard {
                 Heard::Stop => break,
@@ -159,10 +174,22 @@ impl Supervisor {
                     tracing::error!(%error, "a container's task ended unasked");
                 }
                 Heard::Beat => self.dirty |= self.unsaved,
-                Heard::Ended(Ok(())) => {}
+                Heard::Ended(Ok(())) | Heard::Due => {}
             }
         }
         self.leave().await;
+    }
+
+    fn due(&self) -> Instant {
+        let pauses = self
+            .members
+            .values()
+            .filter_map(|member| match member.pause {
+                Some(Pause::Until(at)) => Some(at),
+                _ => None,
+            });
+        let far = Instant::now() + BEAT * 2;
+        pauses.chain(self.lane.due()).fold(far, Instant::min)
     }
 
     /// The tasks end what they are at, the last word is written down.
@@ -206,6 +233,9 @@ impl Supervisor {
             self.publish();
         }
         let docker = self.docker.reachable == Some(true);
+        let now = Instant::now();
+        self.end_pauses(now);
+        self.take_turns(now);
         for (name, member) in &self.members {
             let status_of = |name: &str| {
                 let report = self.members.get(name)?.report.as_ref()?;
@@ -216,11 +246,17 @@ impl Supervisor {
             let goal = self.present_goal(name, member);
             let all = self.members.values().map(|member| &*member.container);
             let completes = order::is_awaited(name, all);
+            let lane = self.lane.is_given_to(name);
+            let paused = member.pause.is_some();
             member.wanted.send_if_modified(|wanted| {
                 let same = wanted.goal == goal
                     && wanted.turn == member.turn
                     && wanted.gate == gate
                     && wanted.completes == completes
+                    && wanted.lane == lane
+                    && wanted.paused == paused
+                    && wanted.hurry == member.hurry
+                    && wanted.deadline == member.deadline
                     && wanted.docker == docker
                     && wanted.connection == self.connection
                     && Arc::ptr_eq(&wanted.container, &member.container);
@@ -236,6 +272,10 @@ impl Supervisor {
                 wanted.turn = member.turn;
                 wanted.gate = gate;
                 wanted.completes = completes;
+                wanted.lane = lane;
+                wanted.paused = paused;
+                wanted.hurry = member.hurry;
+                wanted.deadline = member.deadline;
                 wanted.docker = docker;
                 wanted.connection = self.connection;
                 true
@@ -265,50 +305,18 @@ impl Supervisor {
         if held_up { Goal::Run } else { member.goal }
     }
 
-    fn obey(&mut self, command: Command) {
-        // A caller that has gone needs no answer.
-        match command {
-            Command::Reload(settings, reply) => {
-                let changes = self.plan(settings);
-                self.publish();
-                let _ = reply.send(changes);
-            }
-            Command::Restart(name, reply) => {
-                let answer = self.aim(&Target::Named(name), Goal::Run, 1);
-                let _ = reply.send(answer);
-            }
-            Command::Stop(target, reply) => {
-                let _ = reply.send(self.aim(&target, Goal::Stop, 0));
-            }
-            Command::Start(target, reply) => {
-                let _ = reply.send(self.aim(&target, Goal::Run, 0));
-            }
-        }
-    }
-
-    fn aim(&mut self, target: &Target, goal: Goal, turn: u64) -> Result<(), CommandError> {
-        let mut known = *target == Target::All;
-        for (name, member) in &mut self.members {
-            let meant = match target {
-                Target::All => true,
-                Target::Named(named) => named == name,
-            };
-            if meant && member.goal != Goal::Remove {
-                known = true;
-                member.goal = goal;
-                member.turn += turn;
-                tracing::info!(container = %name, goal = ?goal, "operator's order");
-            }
-        }
-        match (known, target) {
-            (false, Target::Named(name)) => Err(CommandError::Unknown(name.clone())),
-            _ => Ok(()),
-        }
+    /// One replacement after the other, in the order of the config.
+    fn take_turns(&mut self, now: Instant) {
+        let reports = self
+            .order
+            .iter()
+            .filter_map(|name| self.members.get(name)?.report.as_ref());
+        self.lane.turn(reports, now);
     }
 
     /// Takes new settings over; what changes is what is returned, in the order
     /// of the config and then of what has left it.
-    fn plan(&mut self, settings: Settings) -> Vec<Change> {
+    pub(super) fn plan(&mut self, settings: Settings) -> Vec<Change> {
         let address = self.ground.log_address.clone();
         let mut changes = Vec::new();
         let order: Vec<String> = settings.containers.iter().map(|c| c.name.clone()).collect();
@@ -350,6 +358,13 @@ impl Supervisor {
     fn enter(&mut self, container: Container, goal: Goal) {
         let container = Arc::new(container);
         let hash = container.spec.hash(self.ground.log_address.as_deref());
+        let name = container.name.clone();
+        let entry = self.remembered.get(&name).cloned().unwrap_or_default();
+        let goal = match goal {
+            Goal::Run if entry.stopped => Goal::Stop,
+            goal => goal,
+        };
+        let pause = entry.paused_until.and_then(remembered_pause);
         let (wanted, shown) = watch::channel(Wanted {
             container: container.clone(),
             hash: hash.into(),
@@ -357,16 +372,21 @@ impl Supervisor {
             turn: 0,
             gate: None,
             completes: false,
+            lane: false,
+            paused: pause.is_some(),
+            hurry: false,
+            deadline: None,
             docker: false,
             connection: 0,
         });
         let (hints, heard) = mpsc::channel(HINTS);
-        let name = container.name.clone();
-        let entry = self.remembered.get(&name).cloned().unwrap_or_default();
         let member = Member {
             container,
             goal,
             turn: 0,
+            hurry: false,
+            deadline: None,
+            pause,
             wanted,
             seed: Some(Task::new(self.ground.clone(), shown, heard, entry)),
             hints,
@@ -485,15 +505,22 @@ impl Supervisor {
         let Some(member) = self.members.get_mut(&name) else {
             return;
         };
-        if self.remembered.get(&name) != Some(&report.entry) {
-            self.remembered.insert(name, report.entry.clone());
+        let known = self.remembered.entry(name).or_default();
+        let entry = Entry {
+            // The operator's orders are kept here, not by the task.
+            stopped: known.stopped,
+            paused_until: known.paused_until,
+            ..report.entry.clone()
+        };
+        if *known != entry {
+            *known = entry;
             self.dirty = true;
         }
         member.report = Some(report);
         self.publish();
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let mut names: Vec<&String> = self.order.iter().collect();
         // What is on its way out stands last.
         names.extend(
@@ -526,8 +553,9 @@ impl Supervisor {
     fn save(&mut self) {
         self.dirty = false;
         let (path, memory) = (self.memory.clone(), self.remembered.clone());
+        let boot = self.boot.clone();
         self.saving.spawn(async move {
-            match spawn_blocking(move || memory::save(&path, &memory)).await {
+            match spawn_blocking(move || memory::save(&path, &boot, &memory)).await {
                 Ok(saved) => saved,
                 // The runtime is shutting down: the next agent has the labels.
                 Err(_) => Ok(()),
@@ -554,14 +582,7 @@ fn unknown(container: &Container) -> ContainerStatus {
         name: container.name.clone(),
         image: container.spec.image.clone(),
         essential: container.essential,
-        phase: Phase::Unknown,
-        ready: container.probes.readiness.as_ref().map(|_| false),
-        id: None,
-        pid: None,
-        started_at: None,
-        restarts: 0,
-        last_exit: None,
-        retry_at: None,
-        message: None,
+        ready: container.probes.say_ready().then_some(false),
+        ..ContainerStatus::default()
     }
 }

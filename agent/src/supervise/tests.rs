@@ -2,12 +2,12 @@
 //! that is not there.
 
 use super::state::{
-    Action, Event, Exited, Failure, Policy, Sight, Signal, State, Swap, Then, Wish,
+    Action, Event, Exited, Failure, Policy, Running, Sight, Signal, State, Swap, Then, Wish,
 };
 use super::transition::next;
 use super::{
-    Condition, Container, ContainerStatus, Dependency, Drain, ExitClass, Parts, Phase, Probes,
-    PullPolicy, Settings, Takeover, Target, Update, order, spec::Spec,
+    Condition, Container, ContainerStatus, Dependency, Drain, ExitClass, Haste, Parts, Phase,
+    Probes, PullPolicy, Settings, Takeover, Target, Update, order, spec::Spec,
 };
 use crate::docker;
 use crate::pulse::Pulse;
@@ -22,23 +22,31 @@ use tokio_util::sync::CancellationToken;
 const POLICY: Policy = Policy {
     spread: 0.5,
     grace: Duration::from_secs(30),
+    deregister: Duration::ZERO,
+    connections: Duration::ZERO,
+    deadline: None,
     pull: PullPolicy::Missing,
-    probed: false,
+    starts: false,
+    readies: false,
     completes: false,
+    overlap: false,
+    ready_within: Duration::from_secs(120),
+    paused: false,
 };
 
 const CRASH: Event = Event::Exited(Exited {
     class: ExitClass::Error,
-    blameless: false,
+    brief: true,
 });
 
 fn running(climb: u32, good_since: Option<Instant>) -> State {
-    State::Running {
+    State::Running(Running {
         climb,
         good_since,
+        started: true,
         ready: None,
         swap: Swap::No,
-    }
+    })
 }
 
 fn step(state: State, event: Event, now: Instant) -> (State, Option<Action>) {
@@ -86,16 +94,19 @@ fn ten_good_minutes_lead_back_to_the_ground() {
 #[test]
 fn what_runs_is_adopted_without_an_action() {
     let now = Instant::now();
-    let sight = Event::Sighted(Sight::Running { ready: Some(true) });
+    let sight = Event::Sighted(Sight::Running {
+        started: true,
+        ready: Some(true),
+    });
     let (state, action) = step(State::Unknown { climb: 3 }, sight, now);
     assert_eq!(action, None);
     assert!(matches!(
         state,
-        State::Running {
+        State::Running(Running {
             climb: 3,
             ready: Some(true),
             ..
-        }
+        })
     ));
 }
 
@@ -106,10 +117,11 @@ fn after_a_boot_the_dead_wait_for_their_dependencies_again() {
         Event::Sighted(Sight::Dead {
             exit: Exited {
                 class: ExitClass::Signal,
-                blameless: false,
+                brief: true,
             },
             news,
             same: true,
+            wait: None,
         })
     };
     let (state, action) = step(State::Unknown { climb: 0 }, dead(true), now);
@@ -123,8 +135,8 @@ fn after_a_boot_the_dead_wait_for_their_dependencies_again() {
 fn death_with_the_daemon_costs_no_rung() {
     let now = Instant::now();
     let lost = Event::Exited(Exited {
-        class: ExitClass::Signal,
-        blameless: true,
+        class: ExitClass::Daemon,
+        brief: true,
     });
     let (state, _) = step(running(2, Some(now)), lost, now);
     assert_eq!(state, State::Waiting { climb: 2 });
@@ -133,6 +145,7 @@ fn death_with_the_daemon_costs_no_rung() {
 #[test]
 fn an_image_is_fetched_only_when_it_is_missing() {
     let now = Instant::now();
+    let later = now + Duration::from_secs(2);
     let starting = State::Starting { climb: 0 };
     let (state, action) = step(State::Waiting { climb: 0 }, Event::Released, now);
     assert_eq!((state, action), (starting.clone(), Some(Action::Launch)));
@@ -140,7 +153,7 @@ fn an_image_is_fetched_only_when_it_is_missing() {
     let (state, action) = step(starting, missing, now);
     assert_eq!(action, Some(Action::Fetch));
     // A registry that said no is not asked again at once.
-    let (state, action) = step(state, Event::FetchFailed, now);
+    let (state, action) = step(state, Event::FetchFailed(later), now);
     assert_eq!(action, None);
     assert!(matches!(state, State::Backoff { until, .. } if until > now));
 }
@@ -148,12 +161,15 @@ fn an_image_is_fetched_only_when_it_is_missing() {
 #[test]
 fn a_replacement_is_fetched_before_the_old_one_is_stopped() {
     let now = Instant::now();
+    let later = now + Duration::from_secs(2);
     let (state, action) = step(running(0, Some(now)), Event::Wish(Wish::Replace), now);
     assert_eq!(state.phase(), Phase::Running);
     assert_eq!(action, Some(Action::Fetch));
-    let (kept, action) = step(state.clone(), Event::FetchFailed, now);
+    let (kept, action) = step(state.clone(), Event::FetchFailed(later), now);
     assert_eq!((kept.phase(), action), (Phase::Running, None));
     let (state, action) = step(state, Event::Fetched, now);
+    assert_eq!((state.phase(), action), (Phase::Running, None));
+    let (state, action) = step(state, Event::Turn, now);
     assert_eq!(state.phase(), Phase::Stopping);
     assert_eq!(action, Some(Action::Signal(Signal::Stop)));
 }
@@ -197,7 +213,10 @@ fn after_an_unclear_start_what_is_there_decides() {
         step(starting.clone(), unsure, now),
         (starting.clone(), None)
     );
-    let there = Event::Sighted(Sight::Running { ready: None });
+    let there = Event::Sighted(Sight::Running {
+        started: true,
+        ready: None,
+    });
     assert_eq!(step(starting.clone(), there, now).1, None);
     let nothing = Event::Sighted(Sight::Nothing);
     assert_eq!(step(starting, nothing, now).1, Some(Action::Launch));
@@ -212,7 +231,7 @@ fn what_others_wait_for_ends_well_once() {
     };
     let clean = Event::Exited(Exited {
         class: ExitClass::Clean,
-        blameless: false,
+        brief: true,
     });
     let done = next(running(0, Some(now)), clean, now, &policy);
     assert_eq!((done.state, done.action), (State::Completed, None));
@@ -290,13 +309,7 @@ fn status(phase: Phase, ready: Option<bool>) -> ContainerStatus {
         essential: true,
         phase,
         ready,
-        id: None,
-        pid: None,
-        started_at: None,
-        restarts: 0,
-        last_exit: None,
-        retry_at: None,
-        message: None,
+        ..ContainerStatus::default()
     }
 }
 
@@ -333,6 +346,7 @@ fn parts(dir: &std::path::Path, containers: Vec<Container>) -> Parts {
         log_address: None,
         facts: watch::channel(Arc::default()).1,
         memory: dir.join("supervise.json"),
+        boot: "b1".into(),
         registry: prometheus::Registry::new(),
         pulse: Pulse::default(),
     }
@@ -363,7 +377,7 @@ async fn status_and_orders_are_answered_while_docker_is_not_there_or_hangs() {
                 unknown.to_string(),
                 "no container named \"nobody\" in the config"
             );
-            handle.stop(Target::All).await.unwrap();
+            handle.stop(Target::All, Haste::default()).await.unwrap();
             let containers = vec![container("other", &[])];
             handle.reload(Settings { containers }).await.unwrap()
         })
