@@ -22,7 +22,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -35,14 +35,12 @@ pub const CONNECT: Duration = Duration::from_millis(500);
 /// Where the bus is, if `DBUS_SYSTEM_BUS_ADDRESS` does not say.
 const SOCKET: &str = "/run/dbus/system_bus_socket";
 
-/// A way to a message bus, or to one service behind a socket of its own.
+/// A way to a message bus.
 #[derive(Clone)]
 pub struct Bus(Arc<Shared>);
 
 struct Shared {
     place: Place,
-    /// Whether a bus is there, with names, or one service alone.
-    is_bus: bool,
     link: Mutex<Option<Connection>>,
     /// One permit: who comes while another connects waits, and then shares the connection.
     connecting: Semaphore,
@@ -125,20 +123,19 @@ impl Bus {
     pub fn system() -> Bus {
         let address = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_default();
         match address.as_str() {
-            "" => Bus::new(Place::Socket(SOCKET.into()), true),
-            address => Bus::new(place(address), true),
+            "" => Bus::new(Place::Socket(SOCKET.into())),
+            address => Bus::at(address),
         }
     }
 
-    /// A service that speaks D-Bus on a socket of its own, without a bus between.
-    pub fn direct(socket: &Path) -> Bus {
-        Bus::new(Place::Socket(socket.into()), false)
+    /// The bus at the first unix socket of that list of addresses.
+    pub fn at(addresses: &str) -> Bus {
+        Bus::new(place(addresses))
     }
 
-    fn new(place: Place, is_bus: bool) -> Bus {
+    fn new(place: Place) -> Bus {
         Bus(Arc::new(Shared {
             place,
-            is_bus,
             link: Mutex::default(),
             connecting: Semaphore::new(1),
         }))
@@ -167,9 +164,13 @@ impl Bus {
             bus: self,
             link: Some(link.clone()),
         };
-        // A socket of one service knows no names.
-        let destination = self.0.is_bus.then_some(service);
-        let answer = link.call_method(destination, object.path, Some(interface), method, arguments);
+        let answer = link.call_method(
+            Some(service),
+            object.path,
+            Some(interface),
+            method,
+            arguments,
+        );
         match timeout_at(deadline, answer).await {
             Err(_) => Err(BusError::Late { service, method }),
             Ok(Ok(message)) => {
@@ -216,11 +217,6 @@ impl Bus {
             })
     }
 
-    /// Closes the connection, if there is one.
-    pub fn hang_up(&self) {
-        self.link().take();
-    }
-
     fn link(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
         self.0.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -264,13 +260,8 @@ impl Bus {
             }
         };
         let socket = socket.and_then(UnixStream::into_std).map_err(failed)?;
-        let builder = zbus::connection::Builder::unix_stream(socket);
-        let builder = if self.0.is_bus {
-            builder
-        } else {
-            builder.p2p()
-        };
-        builder.build().await.map_err(|source| BusError::Greet {
+        let opened = zbus::connection::Builder::unix_stream(socket).build();
+        opened.await.map_err(|source| BusError::Greet {
             place: place.to_string(),
             source,
         })
@@ -312,7 +303,7 @@ impl Drop for Unanswered<'_> {
             return;
         };
         let mut kept = self.bus.link();
-        // Somebody may have made a new one meanwhile; each has a name, or is the only one.
+        // Somebody may have made a new one meanwhile; each has a name.
         let same = |link: &Connection| link.unique_name() == used.unique_name();
         if kept.as_ref().is_some_and(same) {
             kept.take();

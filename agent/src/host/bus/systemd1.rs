@@ -1,11 +1,10 @@
 //! systemd's manager: org.freedesktop.systemd1(5), the calls that we make of it.
 //!
-//! It answers on the system bus. Where no bus answers it is asked on its own
-//! socket, which takes root; it sends every signal there, so that connection is
-//! closed after use.
+//! It is asked on the system bus alone: what it answers on its own socket,
+//! /run/systemd/private, names a sender that zbus takes for malformed.
 
 use super::{Bus, BusError, Object, body};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::time::Instant;
 use zbus::ObjectPath;
 
@@ -15,8 +14,6 @@ const MANAGER: Object<'static> = Object {
     path: "/org/freedesktop/systemd1",
 };
 const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
-/// Where it listens for root alone.
-const PRIVATE: &str = "/run/systemd/private";
 /// There while it is PID 1: sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
 
@@ -24,14 +21,11 @@ const BOOTED: &str = "/run/systemd/system";
 #[derive(Clone)]
 pub struct Systemd1 {
     bus: Bus,
-    private: PathBuf,
 }
 
 /// Somebody who answers.
 pub struct Session {
     bus: Bus,
-    /// The connection is of this session alone.
-    own: bool,
     deadline: Instant,
 }
 
@@ -68,10 +62,7 @@ type Listed<'a> = (
 
 impl Systemd1 {
     pub fn new(bus: Bus) -> Systemd1 {
-        Systemd1 {
-            bus,
-            private: PRIVATE.into(),
-        }
+        Systemd1 { bus }
     }
 
     /// Whether systemd is this host's PID 1, so that asking makes sense.
@@ -84,24 +75,11 @@ impl Systemd1 {
         Path::new(BOOTED)
     }
 
-    /// Connects, for questions until `deadline`. Errors: the bus's, where its own
-    /// socket did not answer either.
+    /// Connects, for questions until `deadline`. Errors: the bus's.
     pub async fn open(&self, deadline: Instant) -> Result<Session, BusError> {
-        let Err(error) = self.bus.connect(deadline).await else {
-            return Ok(Session {
-                bus: self.bus.clone(),
-                own: false,
-                deadline,
-            });
-        };
-        let root = rustix::process::geteuid().is_root();
-        let private = Bus::direct(&self.private);
-        if !root || private.connect(deadline).await.is_err() {
-            return Err(error);
-        }
+        self.bus.connect(deadline).await?;
         Ok(Session {
-            bus: private,
-            own: true,
+            bus: self.bus.clone(),
             deadline,
         })
     }
@@ -159,14 +137,6 @@ impl Session {
     /// A property of a unit, 64 bits wide.
     pub async fn large(&self, unit: &str, property: Property) -> Result<u64, BusError> {
         self.bus.property(of(unit), property, self.deadline).await
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if self.own {
-            self.bus.hang_up();
-        }
     }
 }
 

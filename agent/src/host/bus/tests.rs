@@ -1,7 +1,6 @@
 use super::systemd1::Systemd1;
 use super::{Bus, BusError, CONNECT, Object, Place, place};
 use futures_util::StreamExt;
-use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -35,7 +34,7 @@ fn peer() -> Peer {
     let socket = dir.path().join("bus");
     Peer {
         listener: UnixListener::bind(&socket).unwrap(),
-        bus: Bus::direct(&socket),
+        bus: Bus::at(&format!("unix:path={}", socket.display())),
         _dir: dir,
     }
 }
@@ -48,7 +47,13 @@ impl Peer {
         let socket = socket.into_std().unwrap();
         let builder = zbus::connection::Builder::unix_stream(socket);
         let connection = builder.server(guid).p2p().build().await.unwrap();
-        MessageStream::from(connection)
+        let mut calls = MessageStream::from(connection);
+        let hello = calls.next().await.unwrap().unwrap();
+        assert_eq!(hello.header().member().unwrap().as_str(), "Hello");
+        let name = format!(":1.{}", hello.primary_header().serial_num());
+        let connection = Connection::from(&calls);
+        connection.reply(&hello.header(), &name).await.unwrap();
+        calls
     }
 }
 
@@ -225,7 +230,7 @@ async fn units_are_read_from_the_lists_that_systemd_sends() {
 
 #[tokio::test]
 async fn no_socket_is_unreachable() {
-    let bus = Bus::direct(Path::new("/nonexistent/bus"));
+    let bus = Bus::at("unix:path=/nonexistent/bus");
     let error = bus.connect(later()).await.unwrap_err();
     assert!(matches!(error, BusError::Connect { .. }), "{error:?}");
     assert!(error.is_unreachable());

@@ -71,7 +71,7 @@ fn a_question_that_nobody_takes_is_not_waited_for_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bus_that_is_not_there_is_said_at_once_and_the_reader_lives_on() {
     let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::direct(&dir.path().join("none"));
+    let bus = Bus::at(&format!("unix:path={}/none", dir.path().display()));
     let (mut asker, reader) = open(&Units::default(), Systemd1::new(bus));
     let stop = CancellationToken::new();
     let beat = Pulse::default().register("units", Duration::from_secs(20));
