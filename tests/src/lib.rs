@@ -9,4 +9,5 @@ pub mod metadata;
 pub mod name_server;
 pub mod program;
 pub mod receiver;
+pub mod systemd_host;
 pub mod wait;

@@ -8,11 +8,13 @@ use crate::control::serve::{Command, Control};
 use crate::dns::Resolver;
 use crate::heartbeat::Heartbeat;
 use crate::host::boot;
+use crate::host::bus::Bus;
+use crate::host::bus::systemd1::Systemd1;
 use crate::host::sockets::{self, BindError, Inherited};
 use crate::http::{self, Door, Handler};
 use crate::listener::{Address, Listener};
-use crate::metrics::Metrics;
 use crate::metrics::containers::{self, ContainerMetrics, Lister};
+use crate::metrics::{self, Metrics};
 use crate::pulse::Pulse;
 use crate::telemetry::Telemetry;
 use crate::{logs, supervise};
@@ -67,6 +69,8 @@ struct Ready {
     metrics: Vec<Listener>,
     containers: Vec<Listener>,
     container_metrics: Option<(ContainerMetrics, Lister)>,
+    /// None where that collector is off: then nobody goes near the bus.
+    units: Option<metrics::systemd::Reader>,
     heartbeat: Vec<Listener>,
     control: Listener,
     resolver: Resolver,
@@ -129,7 +133,11 @@ impl Rooms {
             registry: registry.clone(),
             pulse: pulse.clone(),
         });
-        let metrics = Metrics::new(&settings.metrics, registry);
+        let bus = Bus::system();
+        let units = &settings.metrics.options.systemd;
+        let (asker, units) = metrics::systemd::open(units, Systemd1::new(bus));
+        let metrics = Metrics::new(&settings.metrics, registry, &asker);
+        let units = settings.metrics.has("systemd").then_some(units);
         let container_metrics = (!containers_listeners.is_empty()).then(|| {
             containers::open(containers::Parts {
                 settings: settings.container_metrics.clone(),
@@ -168,6 +176,7 @@ impl Rooms {
                 metrics: metrics_listeners,
                 containers: containers_listeners,
                 container_metrics,
+                units,
                 heartbeat: heartbeat_listeners,
                 control,
                 resolver,
@@ -194,6 +203,11 @@ impl Rooms {
             let allowance = LIST_ALLOWANCE + self.settings.docker.timeout * 5;
             let beat = self.pulse.register("container list", allowance);
             self.start("container list", lister.run(beat, self.intake.clone()));
+        }
+        if let Some(reader) = ready.units {
+            let allowance = metrics::systemd::ALLOWANCE;
+            let beat = self.pulse.register("systemd units", allowance);
+            self.start("systemd units", reader.run(beat, self.intake.clone()));
         }
         let (intake, drain) = (self.intake.clone(), self.drain.clone());
         self.start("logs", ready.logs.run(ready.forward, intake.clone(), drain));

@@ -174,6 +174,13 @@ fn metrics(page: &mut Page, settings: &metrics::Settings) {
     page.section("metrics.cpu");
     page.line("guest", &options.cpu_guest.to_string());
     page.line("info", &options.cpu_info.to_string());
+    let units = &options.systemd;
+    page.section("metrics.systemd");
+    page.line("unit_include", &string(&units.include));
+    page.line("unit_exclude", &string(&units.exclude));
+    page.line("enable_task_metrics", &units.tasks.to_string());
+    page.line("enable_restarts_metrics", &units.restarts.to_string());
+    page.line("enable_start_time_metrics", &units.start_times.to_string());
     page.section("metrics.collectors");
     page.line("include", &array(&settings.collectors));
     page.section("metrics.paths");

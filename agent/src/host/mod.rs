@@ -1,6 +1,8 @@
-//! The host around us: systemd's notify socket and handed-over listeners, roots of /proc and /sys.
+//! The host around us: the system bus, systemd's notify socket and handed-over listeners, roots of
+//! /proc and /sys.
 
 pub mod boot;
+pub mod bus;
 mod holder;
 pub mod notify;
 pub mod roots;

@@ -9,6 +9,7 @@
 
 use crate::chain::Chain;
 use crate::metrics::exposition::{Kind, Page};
+use crate::metrics::systemd::AskError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ pub enum CollectError {
         call: &'static str,
         source: io::Error,
     },
+    #[error("cannot look at units")]
+    Systemd { source: AskError },
     #[error("the scrape's deadline had passed")]
     Late,
 }

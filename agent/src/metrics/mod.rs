@@ -8,8 +8,8 @@
 //! and are sorted in among the others.
 //!
 //! The room does not know of containers or logs, starts no process, and never
-//! blocks the reactor: the thread does the reading, and statfs(2), which can
-//! hang, has threads of its own. What differs from node_exporter is listed in
+//! blocks the reactor: the thread does the reading, statfs(2), which can hang,
+//! has threads of its own, and systemd is asked by a task (`systemd`). What differs from node_exporter is listed in
 //! docs/metrics.md.
 
 mod collector;
@@ -59,6 +59,7 @@ mod sockstat;
 mod softirqs;
 mod softnet;
 mod stat;
+pub mod systemd;
 mod tcpstat;
 mod textfile;
 mod thermal_zone;
@@ -92,8 +93,8 @@ use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::scraper::Job;
 use crate::metrics::web::{Entry, Guard, Web};
-pub use options::{Filter, Options};
-pub use pattern::check as check_pattern;
+pub use options::{Filter, Options, Units};
+pub use pattern::{check as check_pattern, whole};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -108,6 +109,13 @@ pub struct Settings {
     pub collectors: Vec<String>,
     pub roots: Roots,
     pub options: Options,
+}
+
+impl Settings {
+    /// Whether that collector is on.
+    pub fn has(&self, collector: &str) -> bool {
+        self.collectors.iter().any(|name| name == collector)
+    }
 }
 
 /// Collectors that are on by default, in page order.
@@ -159,6 +167,7 @@ pub const OPTIONAL: &[&str] = &[
     "processes",
     "rapl",
     "softirqs",
+    "systemd",
     "tcpstat",
 ];
 
@@ -199,12 +208,17 @@ impl Metrics {
     /// `registry` holds the agent's own `agent_*` families, appended to each page.
     /// Names that are in neither [`COLLECTORS`] nor [`OPTIONAL`] are ignored: the config is
     /// checked before.
-    pub fn new(settings: &Settings, registry: prometheus::Registry) -> Arc<Metrics> {
+    /// `systemd` is who asks it, if that collector is on.
+    pub fn new(
+        settings: &Settings,
+        registry: prometheus::Registry,
+        systemd: &systemd::Asker,
+    ) -> Arc<Metrics> {
         let (enabled, collectors) = COLLECTORS
             .iter()
             .chain(OPTIONAL)
-            .filter(|name| settings.collectors.iter().any(|chosen| chosen == *name))
-            .filter_map(|name| Some((*name, make(name, settings)?)))
+            .filter(|name| settings.has(name))
+            .filter_map(|name| Some((*name, make(name, settings, systemd)?)))
             .unzip();
         let shared = Arc::new(Shared::default());
         let jobs = scraper::start(
@@ -244,7 +258,7 @@ impl Metrics {
 }
 
 /// The collector of that name.
-fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
+fn make(name: &str, settings: &Settings, systemd: &systemd::Asker) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
         "arp" => Box::new(arp::Arp::new(roots)),
@@ -285,6 +299,7 @@ fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
         "softirqs" => Box::new(softirqs::Softirqs::new(roots)),
         "softnet" => Box::new(softnet::Softnet::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
+        "systemd" => Box::new(systemd.clone()),
         "tcpstat" => Box::new(tcpstat::Tcpstat::new(roots)),
         "textfile" => Box::new(textfile::Textfile::new(options.textfiles.clone())),
         "thermal_zone" => Box::new(thermal_zone::ThermalZone::new(roots)),

@@ -2,7 +2,7 @@
 //! stands for a flag of node_exporter; docs/metrics.md has the table.
 
 use crate::metrics::pattern::{
-    DISKS, FILESYSTEM_TYPES, MOUNT_POINTS, NETSTAT_FIELDS, VMSTAT_FIELDS,
+    DISKS, FILESYSTEM_TYPES, MOUNT_POINTS, NETSTAT_FIELDS, UNITS, VMSTAT_FIELDS,
 };
 use std::path::PathBuf;
 
@@ -29,6 +29,33 @@ pub struct Options {
     pub cpu_guest: bool,
     /// `node_cpu_info`
     pub cpu_info: bool,
+    pub systemd: Units,
+}
+
+/// Of which units the `systemd` collector tells, and what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Units {
+    /// Expressions of whole names; a unit is shown that matches the first and not the second.
+    pub include: String,
+    pub exclude: String,
+    /// `node_systemd_unit_tasks_*`
+    pub tasks: bool,
+    /// `node_systemd_service_restart_total`
+    pub restarts: bool,
+    /// `node_systemd_unit_start_time_seconds`
+    pub start_times: bool,
+}
+
+impl Default for Units {
+    fn default() -> Units {
+        Units {
+            include: ".+".into(),
+            exclude: UNITS.into(),
+            tasks: false,
+            restarts: false,
+            start_times: false,
+        }
+    }
 }
 
 /// Expressions of names to show or to leave out; at most one of them is there.
@@ -63,6 +90,7 @@ impl Default for Options {
             vmstat_fields: VMSTAT_FIELDS.into(),
             cpu_guest: true,
             cpu_info: false,
+            systemd: Units::default(),
         }
     }
 }

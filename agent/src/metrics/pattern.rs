@@ -20,6 +20,9 @@ pub const FILESYSTEM_TYPES: &str = concat!(
     r"|squashfs|erofs|sysfs|tracefs)$"
 );
 
+/// Unit types that hosts have by the hundred, made by themselves.
+pub const UNITS: &str = r".+\.(automount|device|mount|scope|slice)";
+
 /// Of the some 400 protocol statistics, those that are shown; `Protocol_Statistic`.
 pub const NETSTAT_FIELDS: &str = concat!(
     r"^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)",
@@ -66,6 +69,11 @@ impl Pattern {
     }
 }
 
+/// The expression that matches where all of a name matches `expression`.
+pub fn whole(expression: &str) -> String {
+    format!("^(?:{expression})$")
+}
+
 /// Whether `text` is an expression that [`Pattern`] can use; else why not. The
 /// syntax is RE2's without Unicode classes.
 pub fn check(text: &str) -> Result<(), String> {
@@ -104,7 +112,7 @@ impl Sieve {
 
 #[cfg(test)]
 mod tests {
-    use super::{DISKS, FILESYSTEM_TYPES, MOUNT_POINTS, Pattern};
+    use super::{DISKS, FILESYSTEM_TYPES, MOUNT_POINTS, Pattern, UNITS, whole};
 
     fn split<'a>(expression: &str, names: &[&'a str]) -> Vec<&'a str> {
         let mut excluded = Pattern::new(expression);
@@ -158,6 +166,31 @@ mod tests {
         assert_eq!(
             split(MOUNT_POINTS, &names),
             ["/", "/process", "/var/lib/docker", "/run", "/data"]
+        );
+    }
+
+    #[test]
+    fn services_sockets_and_timers_stay_and_what_devices_make_goes() {
+        let names = [
+            "docker.service",
+            "docker.socket",
+            "dev-sda1.device",
+            "data.mount",
+            "fstrim.timer",
+            "system.slice",
+            "docker-0a1b.scope",
+            "multi-user.target",
+            "mount.service",
+        ];
+        assert_eq!(
+            split(&whole(UNITS), &names),
+            [
+                "docker.service",
+                "docker.socket",
+                "fstrim.timer",
+                "multi-user.target",
+                "mount.service"
+            ]
         );
     }
 

@@ -2,7 +2,7 @@
 
 use crate::config::fault::quoted;
 use crate::config::read::{Item, Table, Wrong};
-use crate::metrics::{Filter, Options, check_pattern};
+use crate::metrics::{Filter, Options, Units, check_pattern, whole};
 
 /// More at once than any host is scraped by; each takes memory for a page.
 const MOST_REQUESTS: i64 = 1000;
@@ -49,6 +49,9 @@ pub fn options(table: &mut Table<'_>) -> Options {
     let (cpu_guest, cpu_info) = table
         .take("cpu")
         .table(|table| (table.take("guest").bool(), table.take("info").bool()));
+    let systemd = table
+        .take("systemd")
+        .table(|table| units(table, default.systemd));
     Options {
         telemetry_path,
         max_requests: max_requests
@@ -66,6 +69,21 @@ pub fn options(table: &mut Table<'_>) -> Options {
         vmstat_fields: vmstat.unwrap_or(default.vmstat_fields),
         cpu_guest: cpu_guest.unwrap_or(default.cpu_guest),
         cpu_info: cpu_info.unwrap_or(default.cpu_info),
+        systemd,
+    }
+}
+
+/// Unlike elsewhere both expressions hold, and each is of whole names.
+fn units(table: &mut Table<'_>, default: Units) -> Units {
+    let mut names = |key| checked(&table.take(key), whole);
+    let (include, exclude) = (names("unit_include"), names("unit_exclude"));
+    let mut flag = |key| table.take(key).bool();
+    Units {
+        include: include.unwrap_or(default.include),
+        exclude: exclude.unwrap_or(default.exclude),
+        tasks: flag("enable_task_metrics").unwrap_or(default.tasks),
+        restarts: flag("enable_restarts_metrics").unwrap_or(default.restarts),
+        start_times: flag("enable_start_time_metrics").unwrap_or(default.start_times),
     }
 }
 
@@ -105,11 +123,19 @@ fn filter(table: &mut Table<'_>, keys: (&'static str, &'static str), default: Fi
 }
 
 fn expression(item: &Item<'_>) -> Option<String> {
-    item.parse("a regular expression", |text| match check_pattern(text) {
-        Ok(()) => Ok(text.to_owned()),
-        Err(what) => {
-            let wrong = Wrong::new(format!("{} is no regular expression: {what}", quoted(text)));
-            Err(wrong.help("the syntax is RE2's, without Unicode classes such as \\pL"))
+    checked(item, str::to_owned)
+}
+
+/// An expression that is one also as it is used.
+fn checked(item: &Item<'_>, used: impl Fn(&str) -> String) -> Option<String> {
+    item.parse("a regular expression", |text| {
+        match check_pattern(&used(text)) {
+            Ok(()) => Ok(text.to_owned()),
+            Err(what) => {
+                let wrong =
+                    Wrong::new(format!("{} is no regular expression: {what}", quoted(text)));
+                Err(wrong.help("the syntax is RE2's, without Unicode classes such as \\pL"))
+            }
         }
     })
 }

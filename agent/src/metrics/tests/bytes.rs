@@ -1,7 +1,7 @@
 //! Whatever bytes stand in the files that collectors read, no collector panics
 //! and the page keeps to the format.
 
-use super::{host, parse, settings_in};
+use super::{host, nobody, parse, settings_in};
 use crate::metrics::exposition::Page;
 use crate::metrics::make;
 use proptest::prelude::*;
@@ -88,7 +88,9 @@ proptest! {
         let (dir, roots) = host(&also);
         std::fs::write(dir.path().join(path), content).unwrap();
         let mut page = Page::default();
-        let _ = make(collector, &settings_in(roots)).unwrap().update(&mut page);
+        let _ = make(collector, &settings_in(roots), &nobody())
+            .unwrap()
+            .update(&mut page);
         parse(&page);
     }
 }

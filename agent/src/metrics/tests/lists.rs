@@ -1,6 +1,6 @@
 //! The two lists of collectors, what `make` knows, and the documentation are in step.
 
-use super::settings_in;
+use super::{nobody, settings_in};
 use crate::host::roots::Roots;
 use crate::metrics::{COLLECTORS, OPTIONAL, make};
 use std::path::Path;
@@ -13,7 +13,7 @@ fn every_listed_collector_exists_under_its_name_in_order_and_is_documented() {
         assert!(list.is_sorted());
         for name in list {
             assert_eq!(
-                make(name, &settings_in(Roots::default())).map(|made| made.name()),
+                make(name, &settings_in(Roots::default()), &nobody()).map(|made| made.name()),
                 Some(*name)
             );
             assert!(docs.contains(&format!("\n| `{name}` |")), "{name}");

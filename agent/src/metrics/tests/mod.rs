@@ -7,10 +7,12 @@ mod lists;
 mod pages;
 mod served;
 
+use crate::host::bus::Bus;
+use crate::host::bus::systemd1::Systemd1;
 use crate::host::roots::Roots;
 use crate::metrics::collector::Collector;
 use crate::metrics::exposition::Page;
-use crate::metrics::{Options, Settings};
+use crate::metrics::{Options, Settings, Units, systemd};
 pub use pages::{Pages, parse_text};
 use std::path::Path;
 
@@ -62,6 +64,11 @@ pub fn roots_in(dir: &Path) -> Roots {
         rootfs: dir.to_owned(),
         udev: dir.join("udev/data"),
     }
+}
+
+/// Nobody to ask systemd.
+pub fn nobody() -> systemd::Asker {
+    systemd::open(&Units::default(), Systemd1::new(Bus::system())).0
 }
 
 /// Defaults over these roots, with no collector on.

@@ -84,7 +84,7 @@ async fn serve_with(
     let registry = prometheus::Registry::new();
     let own = prometheus::IntGauge::new("agent_test", "Own family.").unwrap();
     registry.register(Box::new(own)).unwrap();
-    let metrics = Metrics::new(&settings, registry);
+    let metrics = Metrics::new(&settings, registry, &super::nobody());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let beat = Pulse::default().register("metrics", Duration::from_secs(60));
