@@ -7,6 +7,7 @@ use crate::control::protocol::{
 use crate::control::serve::Snapshot;
 use crate::facts::Facts;
 use crate::{logs, metrics, supervise};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -70,7 +71,7 @@ pub fn source(rooms: &Rooms) -> Arc<Snapshot> {
     })
 }
 
-fn facts_of(facts: &Facts) -> std::collections::BTreeMap<String, Fact> {
+fn facts_of(facts: &Facts) -> BTreeMap<String, Fact> {
     let protocol = |(name, fact): (&str, &crate::facts::Fact)| {
         let fact = Fact {
             value: fact.value.clone(),
@@ -101,7 +102,12 @@ fn container_of(one: &supervise::ContainerStatus) -> Container {
         id: one.id.clone(),
         pid: one.pid,
         started_at: one.started_at.map(rfc3339),
+        ports: ports_of(&one.ports),
         restarts: one.restarts,
+        crash_loop: one.crash_loop,
+        update: one.update.map(str::to_owned),
+        rolled_back: one.rolled_back,
+        paused: one.paused,
         last_exit: one.last_exit.as_ref().map(|exit| Exit {
             code: exit.code,
             class: exit.class.word().into(),
@@ -110,6 +116,14 @@ fn container_of(one: &supervise::ContainerStatus) -> Container {
         retry_at: one.retry_at.map(rfc3339),
         message: one.message.clone(),
     }
+}
+
+fn ports_of(ports: &[(String, String)]) -> BTreeMap<String, Vec<String>> {
+    let mut bound: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (port, address) in ports {
+        bound.entry(port.clone()).or_default().push(address.clone());
+    }
+    bound
 }
 
 fn logs_of(status: logs::Status) -> Logs {

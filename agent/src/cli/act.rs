@@ -1,4 +1,4 @@
-//! Commands that change something: reload, start, stop, restart.
+//! Commands that change something: reload, drain, start, stop, restart, pause, resume.
 
 use super::client::ask;
 use super::{FAILED, NO_AGENT, complain, say};
@@ -15,8 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(900);
 /// The command of that verb for one container. What cannot be a container's
 /// name has no route, and need not be asked for.
 pub fn one(socket: &Path, name: &str, verb: &str) -> ExitCode {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    if name.is_empty() || !name.bytes().all(allowed) {
+    if !can_be_named(name) {
         complain(&format!(
             "agent: no container can be named {name:?}: names have letters, digits, `_`, `.`, `-`"
         ));
@@ -45,4 +44,10 @@ pub fn act(socket: &Path, route: &str) -> ExitCode {
         complain(&lines);
         ExitCode::from(FAILED)
     }
+}
+
+/// What no container can be called has no route either.
+pub fn can_be_named(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    !name.is_empty() && name.bytes().all(allowed)
 }

@@ -3,6 +3,7 @@
 mod act;
 mod check;
 mod client;
+mod events;
 mod status;
 
 use crate::app;
@@ -23,6 +24,7 @@ const RUN_CODES: &str =
     "Exit: 0 stopped in order, 1 could not start or a part ended unasked, 2 wrong command line";
 const CHECK_CODES: &str = "Exit: 0 valid, 1 faulty, 2 a file cannot be read";
 const STATUS_CODES: &str = "Exit: 0 all well, 1 degraded, 2 no agent answers";
+const EVENTS_CODES: &str = "Exit: 0 shown, 2 no agent answers";
 const ACT_CODES: &str = "Exit: 0 done, 1 refused, with the reason, 2 no agent answers";
 
 /// Supervises containers, exports node metrics and forwards logs on a container host.
@@ -80,6 +82,54 @@ enum Command {
     Stop {
         #[command(flatten)]
         target: Target,
+        /// Do not wait for open connections
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// Leave a container alone: no restart, no replacement; also over restarts of the agent
+    #[command(after_help = ACT_CODES)]
+    Pause {
+        #[command(flatten)]
+        target: Target,
+        /// Supervise it again after this time, such as 10m
+        #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+        time: Option<u64>,
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// End a pause
+    #[command(after_help = ACT_CODES)]
+    Resume {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// Take the host out of service: heartbeat 503, connections finish, containers stop
+    #[command(after_help = ACT_CODES)]
+    Drain {
+        /// All of it has to be over within this time, such as 100s
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        within: Option<u64>,
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// Show what the agent decided and why
+    #[command(after_help = EVENTS_CODES)]
+    Events {
+        /// Only this container
+        name: Option<String>,
+        /// How many of the last ones
+        #[arg(short = 'n', long = "lines", default_value_t = 50)]
+        lines: u64,
+        /// Go on with new ones as they come
+        #[arg(short, long)]
+        follow: bool,
+        /// One JSON object a line, the form for programs
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         socket: Socket,
     },
@@ -142,7 +192,37 @@ pub fn main() -> ExitCode {
         }
         Command::Reload { socket } => act::act(&socket.path(), "/reload"),
         Command::Restart { name, socket } => act::one(&socket.path(), &name, "restart"),
-        Command::Stop { target, socket } => target.act(&socket.path(), "stop"),
+        Command::Stop {
+            target,
+            now,
+            socket,
+        } => target.act(&socket.path(), if now { "stop?now" } else { "stop" }),
+        Command::Pause {
+            target,
+            time,
+            socket,
+        } => {
+            let verb = match time {
+                Some(seconds) => format!("pause?for={seconds}"),
+                None => "pause".to_owned(),
+            };
+            target.act(&socket.path(), &verb)
+        }
+        Command::Resume { target, socket } => target.act(&socket.path(), "resume"),
+        Command::Drain { within, socket } => {
+            let route = match within {
+                Some(seconds) => format!("/drain?within={seconds}"),
+                None => "/drain".to_owned(),
+            };
+            act::act(&socket.path(), &route)
+        }
+        Command::Events {
+            name,
+            lines,
+            follow,
+            json,
+            socket,
+        } => events::events(&socket.path(), name.as_deref(), lines, follow, json),
         Command::Start { target, socket } => target.act(&socket.path(), "start"),
     }
 }
@@ -180,6 +260,15 @@ impl Target {
             Some(name) => act::one(socket, name, verb),
             None => act::act(socket, &format!("/containers/{verb}")),
         }
+    }
+}
+
+/// A time on the command line, in whole seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let time = config::duration(text)?;
+    match time.as_secs() {
+        0 => Err("at least one second, such as 10m".into()),
+        seconds => Ok(seconds),
     }
 }
 

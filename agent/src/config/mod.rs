@@ -38,6 +38,7 @@ pub use load::{Loaded, Origin, load};
 use crate::listener::Address;
 use crate::{cloud, docker, logs, metrics, supervise, telemetry};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything, checked: what `app` hands to each room.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +66,14 @@ pub struct Agent {
     pub control: PathBuf,
     /// Deadline of an orderly stop. Default 10 s.
     pub stop_timeout: std::time::Duration,
+}
+
+/// A time in the config's words: `10m`, `1h30m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    values::duration(text).map_err(|wrong| match wrong.help {
+        Some(help) => format!("{}; {help}", wrong.text),
+        None => wrong.text,
+    })
 }
 
 /// Where the commands look for a running agent: as the config in /etc says, or

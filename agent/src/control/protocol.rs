@@ -1,7 +1,9 @@
 //! What goes over the control socket: one JSON document per request.
 //!
-//! `GET /status`, `POST /reload`, `POST /containers/{start,stop}` for all,
-//! `POST /containers/NAME/{start,stop,restart}`. Times are RFC 3339 in UTC,
+//! `GET /status`, `GET /events?after=SEQ&n=N&container=NAME`, `POST /reload`,
+//! `POST /drain?within=SECONDS`, `POST /containers/{start,stop,pause,resume}` for
+//! all, `POST /containers/NAME/{start,stop,restart,pause,resume}`; a stop takes
+//! `?now`, a pause `?for=SECONDS`. Times are RFC 3339 in UTC,
 //! sizes bytes, durations seconds. Shared with `cli`; nobody else speaks it.
 
 use serde::{Deserialize, Serialize};
@@ -60,7 +62,17 @@ pub struct Container {
     pub id: Option<String>,
     pub pid: Option<i64>,
     pub started_at: Option<String>,
+    /// `8080/tcp` → `0.0.0.0:32768`, as bound.
+    pub ports: BTreeMap<String, Vec<String>>,
     pub restarts: u64,
+    /// Five unplanned ends within ten minutes.
+    pub crash_loop: bool,
+    /// How far the replacement by a changed one is; null where it is as wanted.
+    pub update: Option<String>,
+    /// What the config says was tried and was no good.
+    pub rolled_back: bool,
+    /// The operator has it left alone.
+    pub paused: bool,
     pub last_exit: Option<Exit>,
     pub retry_at: Option<String>,
     pub message: Option<String>,
@@ -104,6 +116,25 @@ pub struct Metrics {
     pub last_seconds: Option<f64>,
     pub collectors_ok: usize,
     pub collectors_failed: Vec<String>,
+}
+
+/// `GET /events`: what was decided and why, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    pub events: Vec<Event>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counted on over restarts of the agent.
+    pub seq: u64,
+    pub at: String,
+    pub container: String,
+    pub from: String,
+    pub to: String,
+    pub reason: String,
+    /// agent, operator, config, outside
+    pub actor: String,
 }
 
 /// Answer to a command.

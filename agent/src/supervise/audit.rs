@@ -1,6 +1,32 @@
-//! What the agent decided and why, as lines for the audit log.
+//! What the agent decided and why: the audit log.
+//!
+//! One JSON object a line in `<state>/events.jsonl`; at 4 MiB the file becomes
+//! `events.1.jsonl`, so at most 8 MiB are kept. The last thousand are in memory,
+//! and are what `agent events` asks for. Writing is a thread's work: a disk that
+//! hangs holds up no container, and what does not fit its queue is counted.
 
-/// One decision.
+use prometheus::{IntCounter, Registry};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::memory::millis;
+
+/// Events that are kept in memory.
+const RING: usize = 1000;
+/// Events that wait for the disk.
+const QUEUE: usize = 256;
+/// bytes
+const FILE_LIMIT: u64 = 4 << 20;
+/// Longest reason that is kept. Unit: characters.
+const REASON_LIMIT: usize = 400;
+
+/// One decision, as it comes about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub container: String,
@@ -36,19 +62,232 @@ impl Actor {
     }
 }
 
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counted on over restarts of the agent.
+    pub seq: u64,
+    /// Unix milliseconds.
+    pub at: u64,
+    pub container: String,
+    pub from: String,
+    pub to: String,
+    pub reason: String,
+    pub actor: String,
+}
+
 /// Where records go. Cheap to clone; a record is never waited for.
-#[derive(Clone, Default)]
-pub struct Audit {}
+#[derive(Clone)]
+pub struct Audit {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ring: Mutex<Ring>,
+    disk: SyncSender<Message>,
+    unwritten: IntCounter,
+}
+
+struct Ring {
+    events: VecDeque<Event>,
+    next: u64,
+}
+
+enum Message {
+    Line(Event),
+    Flush(SyncSender<()>),
+}
 
 impl Audit {
+    /// Opens the log beside the memory; one that cannot be read begins anew.
+    pub fn open(folder: &Path, registry: &Registry) -> Audit {
+        let path = folder.join("events.jsonl");
+        let events = last_events(&path);
+        let next = events.back().map_or(1, |event| event.seq + 1);
+        let (disk, lines) = sync_channel(QUEUE);
+        let unwritten = IntCounter::new(
+            "agent_events_unwritten_total",
+            "Events of the audit log that did not reach the disk.",
+        )
+        .expect("a constant, valid name");
+        if let Err(error) = registry.register(Box::new(unwritten.clone())) {
+            tracing::warn!(%error, "audit metrics are not exported");
+        }
+        let lost = unwritten.clone();
+        let thread = std::thread::Builder::new().name("audit".into());
+        if let Err(error) = thread.spawn(move || write_all(&path, &lines, &lost)) {
+            tracing::warn!(%error, "the audit log is not written to disk");
+        }
+        Audit {
+            inner: Arc::new(Inner {
+                ring: Mutex::new(Ring { events, next }),
+                disk,
+                unwritten,
+            }),
+        }
+    }
+
     pub fn record(&self, record: Record) {
+        let mut ring = self.lock();
+        let event = Event {
+            seq: ring.next,
+            at: millis(SystemTime::now()),
+            container: record.container,
+            from: record.from.into(),
+            to: record.to.into(),
+            reason: printable(&record.reason),
+            actor: record.actor.word().into(),
+        };
+        ring.next += 1;
+        if ring.events.len() == RING {
+            ring.events.pop_front();
+        }
+        ring.events.push_back(event.clone());
+        drop(ring);
         tracing::info!(
-            container = record.container,
-            from = record.from,
-            to = record.to,
-            reason = record.reason,
-            actor = record.actor.word(),
-            "container changes"
+            container = event.container,
+            from = event.from,
+            to = event.to,
+            reason = event.reason,
+            actor = event.actor,
+            "container event"
         );
+        if self.inner.disk.try_send(Message::Line(event)).is_err() {
+            self.inner.unwritten.inc();
+        }
+    }
+
+    /// At most `n` events after `seq`, the last ones, oldest first.
+    pub fn after(&self, seq: u64, n: usize, container: Option<&str>) -> Vec<Event> {
+        let ring = self.lock();
+        let meant = |event: &&Event| {
+            event.seq > seq && container.is_none_or(|name| event.container == name)
+        };
+        let all: Vec<&Event> = ring.events.iter().filter(meant).collect();
+        let surplus = all.len().saturating_sub(n);
+        all.into_iter().skip(surplus).cloned().collect()
+    }
+
+    /// Waits a moment for the disk to have what was recorded.
+    pub fn flush(&self) {
+        let (done, told) = sync_channel(1);
+        if self.inner.disk.try_send(Message::Flush(done)).is_ok() {
+            // A disk that hangs is not waited for any longer.
+            let _ = told.recv_timeout(Duration::from_millis(500));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Ring> {
+        self.inner
+            .ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn printable(text: &str) -> String {
+    let plain = text.chars().take(REASON_LIMIT);
+    plain
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+fn older(path: &Path) -> PathBuf {
+    path.with_file_name("events.1.jsonl")
+}
+
+/// A line that cannot be read is left out: a torn one at the end, after a crash.
+fn last_events(path: &Path) -> VecDeque<Event> {
+    let mut events = VecDeque::new();
+    for file in [older(path), path.to_owned()] {
+        let Ok(file) = File::open(file) else { continue };
+        for line in BufReader::new(file).lines().map_while(Result::ok) {
+            if let Ok(event) = serde_json::from_str(&line) {
+                if events.len() == RING {
+                    events.pop_front();
+                }
+                events.push_back(event);
+            }
+        }
+    }
+    events
+}
+
+fn write_all(path: &Path, lines: &Receiver<Message>, lost: &IntCounter) {
+    let mut complained = false;
+    while let Ok(message) = lines.recv() {
+        match message {
+            Message::Flush(done) => {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
+            }
+            Message::Line(event) => match append(path, &event) {
+                Ok(()) => complained = false,
+                Err(error) => {
+                    lost.inc();
+                    if !complained {
+                        complained = true;
+                        tracing::warn!(path = %path.display(), %error, "audit log cannot be written");
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn append(path: &Path, event: &Event) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    if fs::metadata(path).is_ok_and(|file| file.len() >= FILE_LIMIT) {
+        fs::rename(path, older(path))?;
+    }
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    file.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Actor, Audit, RING, Record};
+    use prometheus::Registry;
+
+    fn record(n: usize) -> Record {
+        Record {
+            container: format!("c{}", n % 2),
+            from: "running",
+            to: "backoff",
+            reason: format!("exit {n}\n\u{1b}[31m"),
+            actor: Actor::Agent,
+        }
+    }
+
+    #[test]
+    fn events_outlive_the_agent_and_are_bounded_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(dir.path(), &Registry::new());
+        for n in 0..RING + 10 {
+            audit.record(record(n));
+            if n % 100 == 0 {
+                audit.flush();
+            }
+        }
+        audit.flush();
+        let all = audit.after(0, usize::MAX, None);
+        assert_eq!(all.len(), RING);
+        assert_eq!(all[0].seq, 11);
+        let one = audit.after(0, 3, Some("c1"));
+        assert!(one.len() == 3 && one.iter().all(|event| event.container == "c1"));
+        let last = all.last().unwrap().seq;
+        let again = Audit::open(dir.path(), &Registry::new());
+        again.record(record(0));
+        assert_eq!(again.after(last, 10, None).len(), 1);
+    }
+
+    #[test]
+    fn a_hostile_reason_is_one_plain_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(dir.path(), &Registry::new());
+        audit.record(record(7));
+        let event = &audit.after(0, 1, None)[0];
+        assert!(!event.reason.contains(|c: char| c.is_control()));
     }
 }

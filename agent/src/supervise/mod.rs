@@ -42,6 +42,7 @@ pub use supervisor::{Supervisor, new};
 use crate::docker;
 use crate::facts::Facts;
 use crate::pulse::Pulse;
+use audit::Audit;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -97,6 +98,7 @@ pub enum CommandError {
 /// A cheap, cloneable end for reporters and commands.
 #[derive(Clone)]
 pub struct Handle {
+    audit: Audit,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Arc<Status>>,
 }
@@ -104,6 +106,11 @@ pub struct Handle {
 impl Handle {
     pub fn status(&self) -> Arc<Status> {
         self.status.borrow().clone()
+    }
+
+    /// At most `n` events of the audit log after `seq`, the last ones.
+    pub fn events(&self, seq: u64, n: usize, container: Option<&str>) -> Vec<audit::Event> {
+        self.audit.after(seq, n, container)
     }
 
     pub async fn reload(&self, settings: Settings) -> Result<Vec<Change>, CommandError> {

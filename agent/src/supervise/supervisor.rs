@@ -23,7 +23,7 @@ use crate::chain::Chain;
 use crate::docker::Docker;
 use crate::docker::container::Summary;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
@@ -45,12 +45,13 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 pub fn new(parts: Parts) -> (Handle, Supervisor) {
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let (reports, told) = mpsc::channel(REPORTS);
+    let folder = parts.memory.parent().unwrap_or(Path::new("."));
     let remembered = memory::load(&parts.memory, &parts.boot);
     let ground = Ground {
         docker: Docker::new(parts.docker, &parts.registry),
         log_address: parts.log_address,
         counts: Counts::new(&parts.registry),
-        audit: Audit::default(),
+        audit: Audit::open(folder, &parts.registry),
         pulse: parts.pulse,
         reports,
     };
@@ -77,6 +78,7 @@ pub fn new(parts: Parts) -> (Handle, Supervisor) {
     supervisor.plan(parts.settings);
     supervisor.publish();
     let handle = Handle {
+        audit: supervisor.ground.audit.clone(),
         commands,
         status: watched,
     };
@@ -207,6 +209,7 @@ impl Supervisor {
         while let Some(saved) = self.saving.join_next().await {
             self.saved(saved);
         }
+        self.ground.audit.flush();
         if self.dirty {
             self.save();
             if let Some(saved) = self.saving.join_next().await {

@@ -74,12 +74,27 @@ fn trouble(one: &Container, now: Timestamp) -> Option<String> {
         .retry_at
         .as_ref()
         .map(|at| format!("retry in {}", until(at, now)));
-    match (retry, &one.message) {
+    let mut marks = Vec::new();
+    if one.crash_loop {
+        marks.push("crash loop".to_owned());
+    }
+    if one.paused {
+        marks.push("paused".to_owned());
+    }
+    if one.rolled_back {
+        marks.push("rolled back: the config's shape is no good".to_owned());
+    }
+    if let Some(update) = &one.update {
+        marks.push(format!("update {update}"));
+    }
+    let why = match (retry, &one.message) {
         (Some(retry), Some(message)) => Some(format!("{retry}: {message:?}")),
         (Some(retry), None) => Some(retry),
         (None, Some(message)) => Some(message.clone()),
         (None, None) => None,
-    }
+    };
+    marks.extend(why);
+    (!marks.is_empty()).then(|| marks.join(", "))
 }
 
 fn exit_text(exit: &Exit, now: Timestamp) -> String {
