@@ -3,9 +3,9 @@
 //! kilohertz, shown in hertz. Guests have none.
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::{attribute, index, names_if_any, number};
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
-use crate::metrics::sysfs::{attribute, index, names_if_any, number};
 use std::path::PathBuf;
 
 /// File, family, help.

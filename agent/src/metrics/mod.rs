@@ -79,7 +79,6 @@ mod rpc;
 mod rtnetlink;
 mod source;
 mod statfs;
-mod sysfs;
 mod udev;
 
 #[cfg(test)]

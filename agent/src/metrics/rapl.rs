@@ -5,9 +5,9 @@
 //! Off because node_exporter, which seldom runs as root, shows nothing either.
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::{attribute, names, number};
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page, push_name};
-use crate::metrics::sysfs::{attribute, names, number};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
