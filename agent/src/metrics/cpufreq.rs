@@ -9,11 +9,16 @@ use crate::metrics::exposition::{Kind, Page};
 use std::path::PathBuf;
 
 /// File, family, help.
-const FREQUENCIES: [(&str, &str, &str); 6] = [
+const FREQUENCIES: [(&str, &str, &str); 7] = [
     (
         "cpuinfo_cur_freq",
         "node_cpu_frequency_hertz",
         "Current CPU thread frequency in hertz.",
+    ),
+    (
+        "cpuinfo_avg_freq",
+        "node_cpu_frequency_avg_hertz",
+        "Average CPU thread frequency in hertz.",
     ),
     (
         "cpuinfo_min_freq",
