@@ -39,7 +39,7 @@ impl Arp {
         }
     }
 
-    fn from_file(&mut self) -> Result<Entries, CollectError> {
+    fn read_file(&mut self) -> Result<Entries, CollectError> {
         let text = self.source.read()?;
         let mut entries = Entries::new();
         for line in text.as_str().lines().skip(1) {
@@ -60,11 +60,11 @@ impl Collector for Arp {
         let dumped = self.netlink.as_mut().map(from_kernel);
         let entries = match dumped {
             Some(Ok(entries)) => entries,
-            Some(Err(source)) => self.from_file().map_err(|_| CollectError::Call {
+            Some(Err(source)) => self.read_file().map_err(|_| CollectError::Call {
                 call: "rtnetlink neighbour dump",
                 source,
             })?,
-            None => self.from_file()?,
+            None => self.read_file()?,
         };
         let mut family = page.family("node_arp_entries", Kind::Gauge, "ARP entries by device");
         for (device, count) in entries {
@@ -106,7 +106,7 @@ mod tests {
     use crate::metrics::tests::{collect, expect, host};
     use proptest::prelude::{any, proptest};
 
-    fn from_file() -> Options {
+    fn by_file() -> Options {
         Options {
             arp_netlink: false,
             arp: Filter::excluding("^veth"),
@@ -122,7 +122,7 @@ mod tests {
             10.0.2.1 0x1 0x2 cc:aa:dd:ee:aa:bd * veth7\n\
             10.0.1.1 0x1 0x2 cc:aa:dd:ee:aa:bc * docker0\n";
         let (_dir, roots) = host(&[("proc/net/arp", text)]);
-        let pages = collect(&mut Arp::new(&roots, &from_file()));
+        let pages = collect(&mut Arp::new(&roots, &by_file()));
         expect(&pages, "node_arp_entries", &[("device", "eth0")], 2.0);
         expect(&pages, "node_arp_entries", &[("device", "docker0")], 1.0);
         assert_eq!(pages["node_arp_entries"].series.len(), 2);
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_line_that_ends_early_is_an_error() {
         let (_dir, roots) = host(&[("proc/net/arp", "header\n10.0.0.1 0x1\n")]);
-        let result = Arp::new(&roots, &from_file()).update(&mut Page::default());
+        let result = Arp::new(&roots, &by_file()).update(&mut Page::default());
         assert!(matches!(result, Err(CollectError::Parse { .. })));
     }
 
@@ -159,10 +159,10 @@ mod tests {
     #[test]
     fn the_running_kernels_dump_is_what_its_file_shows() {
         let roots = Roots::default();
-        let mut arp = Arp::new(&roots, &from_file());
+        let mut arp = Arp::new(&roots, &by_file());
         let mut netlink = Netlink::route();
         // A neighbour may come or go between the two questions.
-        let same = (0..100).any(|_| from_kernel(&mut netlink).unwrap() == arp.from_file().unwrap());
+        let same = (0..100).any(|_| from_kernel(&mut netlink).unwrap() == arp.read_file().unwrap());
         assert!(same);
     }
 

@@ -1,5 +1,6 @@
 //! The collectors of node_exporter that are not built here, each with the
-//! reason. Kept in step with docs/metrics.md by test.
+//! reason, which the config tells whoever includes one. Kept in step with
+//! docs/metrics.md by test.
 
 /// A collector that is left out.
 pub struct LeftOut {
@@ -68,4 +69,9 @@ pub const LEFT_OUT: &[LeftOut] = &[
 
 pub fn find(name: &str) -> Option<&'static LeftOut> {
     LEFT_OUT.iter().find(|one| one.name == name)
+}
+
+/// The reason why a collector of node_exporter is left out.
+pub fn why(name: &str) -> Option<&'static str> {
+    find(name).map(|one| one.reason)
 }

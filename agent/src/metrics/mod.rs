@@ -99,6 +99,7 @@ use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::scraper::Job;
 use crate::metrics::web::{Entry, Guard, Web};
+pub use left_out::why as why_left_out;
 pub use options::{Filter, Options};
 pub use pattern::check as check_pattern;
 use std::sync::atomic::{AtomicU64, Ordering};

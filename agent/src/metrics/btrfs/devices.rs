@@ -50,7 +50,7 @@ const MOST_DEVICES: u64 = 4096;
 pub struct Device {
     /// Without its directory.
     pub name: String,
-    /// Of the device in its file system; hexadecimal, without dashes.
+    /// Of the device in its file system, with dashes.
     pub uuid: String,
     pub size: u64,
     pub used: u64,
@@ -191,7 +191,7 @@ fn device(directory: &OwnedFd, number: u64) -> io::Result<Device> {
     let name = path.rsplit('/').next().unwrap_or_default();
     Ok(Device {
         name: name.to_owned(),
-        uuid: hexadecimal(&info[DEV_UUID_AT..DEV_UUID_AT + UUID]),
+        uuid: with_dashes(&hexadecimal(&info[DEV_UUID_AT..DEV_UUID_AT + UUID])),
         size: u64_at(&info, TOTAL_BYTES_AT),
         used: u64_at(&info, BYTES_USED_AT),
         errors: std::array::from_fn(|at| u64_at(&stats, VALUES_AT + 8 * at)),
@@ -216,6 +216,15 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// RFC 9562, section 4.
+fn with_dashes(digits: &str) -> String {
+    let mut text = digits.to_owned();
+    for at in [20, 16, 12, 8] {
+        text.insert(at, '-');
+    }
+    text
 }
 
 #[cfg(test)]
