@@ -140,7 +140,7 @@ fn devices_of_a_btrfs_tell_their_errors_and_what_is_unused() {
          mount $a mnt; dd if=/dev/zero of=mnt/file bs=1M count=8 status=none; sync -f mnt"
     ));
     let _agent = place.start("[metrics.collectors]\ninclude = [\"btrfs\"]\n");
-    let (_twin, address) = beside(&["btrfs"]);
+    let (twin, address) = beside(&["btrfs"]);
     let ours_only = |line: &str| line.contains("5c4f2c39-6f0c-4d8d-9a61-2a7f3f2f9d01");
     // A commit may fall between the two pages.
     let shown = wait::until("both show the same", || {
@@ -160,5 +160,7 @@ fn devices_of_a_btrfs_tell_their_errors_and_what_is_unused() {
         .filter(|(key, _)| key.starts_with("node_btrfs_device_size_bytes{"));
     let sizes: Vec<f64> = sizes.map(|(_, value)| value.parse().unwrap()).collect();
     assert_eq!(sizes, [size, size]);
+    // Who shows a file system does not hold it.
+    drop(twin);
     run(&format!("umount {directory}/mnt"));
 }
