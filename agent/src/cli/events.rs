@@ -15,13 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const PERIOD: Duration = Duration::from_millis(500);
 
 /// Prints the last `lines` events, and with `follow` those that come.
-pub fn events(
-    socket: &Path,
-    name: Option<&str>,
-    lines: u64,
-    follow: bool,
-    json: bool,
-) -> ExitCode {
+pub fn events(socket: &Path, name: Option<&str>, lines: u64, follow: bool, json: bool) -> ExitCode {
     if name.is_some_and(|name| !can_be_named(name)) {
         complain("agent: names have letters, digits, `_`, `.`, `-`");
         return ExitCode::from(FAILED);

@@ -167,6 +167,30 @@ fn metrics(page: &mut Page, settings: &metrics::Settings) {
     filter(page, "device", &options.diskstats);
     page.section("metrics.netdev");
     filter(page, "device", &options.netdev);
+    page.section("metrics.arp");
+    filter(page, "device", &options.arp);
+    page.line("netlink", &options.arp_netlink.to_string());
+    page.section("metrics.netclass");
+    page.line("ignored_devices", &string(&options.netclass_ignored));
+    let ignores = options.netclass_ignores_invalid_speed;
+    page.line("ignore_invalid_speed", &ignores.to_string());
+    page.section("metrics.hwmon");
+    filter(page, "chip", &options.hwmon_chips);
+    filter(page, "sensor", &options.hwmon_sensors);
+    page.section("metrics.infiniband");
+    filter(page, "device", &options.infiniband);
+    page.section("metrics.powersupply");
+    page.line("ignored_supplies", &string(&options.powersupply_ignored));
+    page.section("metrics.ethtool");
+    filter(page, "device", &options.ethtool);
+    page.line("metrics_include", &string(&options.ethtool_metrics));
+    page.section("metrics.interrupts");
+    filter(page, "name", &options.interrupts);
+    page.line("include_zeros", &options.interrupts_zeros.to_string());
+    page.section("metrics.stat");
+    page.line("softirq", &options.stat_softirq.to_string());
+    page.section("metrics.rapl");
+    page.line("enable_zone_label", &options.rapl_zone_label.to_string());
     page.section("metrics.netstat");
     page.line("fields", &string(&options.netstat_fields));
     page.section("metrics.vmstat");
@@ -174,6 +198,11 @@ fn metrics(page: &mut Page, settings: &metrics::Settings) {
     page.section("metrics.cpu");
     page.line("guest", &options.cpu_guest.to_string());
     page.line("info", &options.cpu_info.to_string());
+    page.some(
+        "info_flags_include",
+        options.cpu_flags.as_deref().map(string),
+    );
+    page.some("info_bugs_include", options.cpu_bugs.as_deref().map(string));
     let units = &options.systemd;
     page.section("metrics.systemd");
     page.line("unit_include", &string(&units.include));

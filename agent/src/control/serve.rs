@@ -33,7 +33,11 @@ pub struct Control {
 impl Handler for Control {
     fn handle(&self, request: Request) -> ReplyFuture {
         let uri = request.uri();
-        let route = Route::of(request.method(), uri.path(), uri.query().unwrap_or_default());
+        let route = Route::of(
+            request.method(),
+            uri.path(),
+            uri.query().unwrap_or_default(),
+        );
         let snapshot = self.snapshot.clone();
         let supervise = self.supervise.clone();
         let commands = self.commands.clone();

@@ -3,10 +3,10 @@
 //! (kernel's networking/bonding).
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::attribute;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::source::Source;
-use crate::metrics::sysfs::attribute;
 use std::path::PathBuf;
 
 pub struct Bonding {

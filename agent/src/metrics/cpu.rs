@@ -8,6 +8,7 @@
 
 use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
+use crate::metrics::cpu_sys::CpuSys;
 use crate::metrics::cpuinfo::CpuInfo;
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::options::Options;
@@ -34,15 +35,20 @@ pub struct Cpu {
     stat: Source,
     shows_guest: bool,
     info: Option<CpuInfo>,
+    sys: CpuSys,
     shown: BTreeMap<u32, Ticks>,
 }
 
 impl Cpu {
-    pub fn new(roots: &Roots, options: &Options) -> Cpu {
+    /// `shows_frequency`: with `info`, also each CPU's frequency, as where `cpufreq` is on.
+    pub fn new(roots: &Roots, options: &Options, shows_frequency: bool) -> Cpu {
         Cpu {
             stat: Source::new(roots.proc.join("stat")),
             shows_guest: options.cpu_guest,
-            info: options.cpu_info.then(|| CpuInfo::new(roots)),
+            info: options
+                .cpu_info
+                .then(|| CpuInfo::new(roots, options, shows_frequency)),
+            sys: CpuSys::new(roots),
             shown: BTreeMap::new(),
         }
     }
@@ -96,10 +102,10 @@ impl Collector for Cpu {
         if self.shows_guest {
             write_guests(page, &names);
         }
-        match &mut self.info {
-            Some(info) => info.write(page),
-            None => Ok(()),
+        if let Some(info) = &mut self.info {
+            info.write(page)?;
         }
+        self.sys.write(page)
     }
 }
 
@@ -140,7 +146,7 @@ mod tests {
     #[test]
     fn each_cpu_shows_seconds_by_mode_and_the_sum_is_left_out() {
         let (_dir, roots) = host(&[("proc/stat", STAT)]);
-        let pages = collect(&mut Cpu::new(&roots, &Options::default()));
+        let pages = collect(&mut Cpu::new(&roots, &Options::default(), true));
         let seconds = &pages["node_cpu_seconds_total"];
         assert_eq!(
             (seconds.series.len(), seconds.kind.as_str()),
@@ -169,7 +175,7 @@ mod tests {
     #[test]
     fn a_cpu_that_goes_offline_leaves_the_page() {
         let (dir, roots) = host(&[("proc/stat", STAT)]);
-        let mut cpu = Cpu::new(&roots, &Options::default());
+        let mut cpu = Cpu::new(&roots, &Options::default(), true);
         assert_eq!(collect(&mut cpu)["node_cpu_seconds_total"].series.len(), 16);
         std::fs::write(dir.path().join("proc/stat"), "cpu0 1 1 1 1 1\n").unwrap();
         let pages = collect(&mut cpu);
@@ -179,7 +185,7 @@ mod tests {
     #[test]
     fn nonsense_is_an_error_that_names_file_and_word() {
         let (_dir, roots) = host(&[("proc/stat", "cpu0 1 two 3\n")]);
-        let error = Cpu::new(&roots, &Options::default())
+        let error = Cpu::new(&roots, &Options::default(), true)
             .update(&mut Page::default())
             .unwrap_err();
         let text = error.to_string();

@@ -3,17 +3,22 @@
 //! kilohertz, shown in hertz. Guests have none.
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::{attribute, index, names_if_any, number};
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
-use crate::metrics::sysfs::{attribute, index, names_if_any, number};
 use std::path::PathBuf;
 
 /// File, family, help.
-const FREQUENCIES: [(&str, &str, &str); 6] = [
+const FREQUENCIES: [(&str, &str, &str); 7] = [
     (
         "cpuinfo_cur_freq",
         "node_cpu_frequency_hertz",
         "Current CPU thread frequency in hertz.",
+    ),
+    (
+        "cpuinfo_avg_freq",
+        "node_cpu_frequency_avg_hertz",
+        "Average CPU thread frequency in hertz.",
     ),
     (
         "cpuinfo_min_freq",

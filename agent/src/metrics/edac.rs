@@ -2,9 +2,9 @@
 //! /sys/devices/system/edac/mc, the kernel's admin-guide/RAS.
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::{attribute, index, names_if_any, number};
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
-use crate::metrics::sysfs::{attribute, index, names_if_any, number};
 use std::path::{Path, PathBuf};
 
 pub struct Edac {

@@ -202,6 +202,31 @@ pub fn push_name(name: &mut String, raw: &str) {
     }));
 }
 
+/// As part of a family name, in node_exporter's other way: a run of what a name may not hold
+/// becomes one `_`, with the `_` at its ends.
+pub fn sanitized(raw: &str) -> String {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let mut name = String::with_capacity(raw.len());
+    let mut rest = raw.as_bytes();
+    let skip = |rest: &[u8], wanted: &dyn Fn(&u8) -> bool| {
+        let end = rest.iter().position(|byte| !wanted(byte));
+        end.unwrap_or(rest.len())
+    };
+    while let Some(first) = rest.first() {
+        let lines = skip(rest, &|byte| *byte == b'_');
+        let strange = skip(&rest[lines..], &|byte| !fits(byte));
+        if strange == 0 {
+            name.push(char::from(*first));
+            rest = &rest[1..];
+        } else {
+            name.push('_');
+            rest = &rest[lines + strange..];
+            rest = &rest[skip(rest, &|byte| *byte == b'_')..];
+        }
+    }
+    name
+}
+
 /// `\` and line feed are escaped everywhere, `"` in label values only.
 fn push_escaped(text: &mut String, raw: &str, quoted: bool) {
     let mut rest = raw;
@@ -256,7 +281,7 @@ impl Hasher for Passed {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Page, push_name};
+    use super::{Kind, Page, push_name, sanitized};
 
     fn text(page: &Page) -> String {
         let mut text = String::new();
@@ -340,5 +365,19 @@ mod tests {
         let mut name = "node_memory_".to_owned();
         push_name(&mut name, "Active_a-b{c}é");
         assert_eq!(name, "node_memory_Active_a_b_c__");
+    }
+
+    #[test]
+    fn runs_of_what_a_name_may_not_hold_become_one_line() {
+        for (raw, expected) in [
+            ("port.rx", "port_rx"),
+            ("[3]: tx_bytes", "_3_tx_bytes"),
+            ("a__--__b", "a_b"),
+            ("a_-_-b", "a__b"),
+            ("é", "_"),
+            ("__", "__"),
+        ] {
+            assert_eq!(sanitized(raw), expected, "{raw}");
+        }
     }
 }

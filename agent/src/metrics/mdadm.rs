@@ -3,10 +3,10 @@
 //! Blocks are 1 KiB.
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::{names_if_any, number};
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::source::{Source, Text};
-use crate::metrics::sysfs::{names_if_any, number};
 use std::path::PathBuf;
 
 /// States as node_exporter names them, one series each.

@@ -16,6 +16,7 @@ mod collector;
 pub mod containers;
 mod exposition;
 mod gzip;
+mod left_out;
 mod options;
 mod process;
 mod registry;
@@ -30,14 +31,19 @@ mod btrfs;
 mod cgroups;
 mod conntrack;
 mod cpu;
+mod cpu_sys;
 mod cpufreq;
 mod cpuinfo;
 mod diskstats;
 mod dmi;
+mod dmmultipath;
 mod edac;
 mod entropy;
+mod ethtool;
 mod filefd;
 mod filesystem;
+mod hwmon;
+mod infiniband;
 mod interrupts;
 mod kernel_hung;
 mod loadavg;
@@ -50,6 +56,7 @@ mod nfs;
 mod nfsd;
 mod nvme;
 mod os;
+mod powersupplyclass;
 mod pressure;
 mod processes;
 mod rapl;
@@ -74,13 +81,13 @@ mod xfs;
 // what collectors read with
 mod attributes;
 mod mounts;
+mod netlink;
 mod pattern;
 mod prom;
 mod rpc;
 mod rtnetlink;
 mod source;
 mod statfs;
-mod sysfs;
 mod udev;
 
 #[cfg(test)]
@@ -93,6 +100,7 @@ use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::scraper::Job;
 use crate::metrics::web::{Entry, Guard, Web};
+pub use left_out::why as why_left_out;
 pub use options::{Filter, Options, Units};
 pub use pattern::{check as check_pattern, whole};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -128,10 +136,13 @@ pub const COLLECTORS: &[&str] = &[
     "cpufreq",
     "diskstats",
     "dmi",
+    "dmmultipath",
     "edac",
     "entropy",
     "filefd",
     "filesystem",
+    "hwmon",
+    "infiniband",
     "kernel_hung",
     "loadavg",
     "mdadm",
@@ -143,6 +154,7 @@ pub const COLLECTORS: &[&str] = &[
     "nfsd",
     "nvme",
     "os",
+    "powersupplyclass",
     "pressure",
     "schedstat",
     "selinux",
@@ -163,6 +175,7 @@ pub const COLLECTORS: &[&str] = &[
 /// Collectors that are off unless the config includes them, as with node_exporter.
 pub const OPTIONAL: &[&str] = &[
     "cgroups",
+    "ethtool",
     "interrupts",
     "processes",
     "rapl",
@@ -261,44 +274,55 @@ impl Metrics {
 fn make(name: &str, settings: &Settings, systemd: &systemd::Asker) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
-        "arp" => Box::new(arp::Arp::new(roots)),
+        "arp" => Box::new(arp::Arp::new(roots, options)),
         "bonding" => Box::new(bonding::Bonding::new(roots)),
         "btrfs" => Box::new(btrfs::Btrfs::new(roots)),
         "cgroups" => Box::new(cgroups::Cgroups::new(roots)),
         "conntrack" => Box::new(conntrack::Conntrack::new(roots)),
-        "cpu" => Box::new(cpu::Cpu::new(roots, options)),
+        "cpu" => {
+            let is_cpufreq_on = settings.collectors.iter().any(|name| name == "cpufreq");
+            Box::new(cpu::Cpu::new(roots, options, is_cpufreq_on))
+        }
         "cpufreq" => Box::new(cpufreq::Cpufreq::new(roots)),
         "diskstats" => Box::new(diskstats::Diskstats::new(roots, &options.diskstats)),
         "dmi" => Box::new(dmi::Dmi::new(roots)),
+        "dmmultipath" => Box::new(dmmultipath::DmMultipath::new(roots)),
         "edac" => Box::new(edac::Edac::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
+        "ethtool" => Box::new(ethtool::Ethtool::new(options)),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
         "filesystem" => Box::new(filesystem::Filesystem::new(
             roots,
             &options.mount_points,
             &options.fs_types,
         )),
-        "interrupts" => Box::new(interrupts::Interrupts::new(roots)),
+        "hwmon" => Box::new(hwmon::Hwmon::new(roots, options)),
+        "infiniband" => Box::new(infiniband::Infiniband::new(roots, &options.infiniband)),
+        "interrupts" => Box::new(interrupts::Interrupts::new(roots, options)),
         "kernel_hung" => Box::new(kernel_hung::KernelHung::new(roots)),
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "mdadm" => Box::new(mdadm::Mdadm::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
-        "netclass" => Box::new(netclass::Netclass::new(roots)),
+        "netclass" => Box::new(netclass::Netclass::new(roots, options)),
         "netdev" => Box::new(netdev::Netdev::new(&options.netdev)),
         "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
         "nfs" => Box::new(nfs::Nfs::new(roots)),
         "nfsd" => Box::new(nfsd::Nfsd::new(roots)),
         "nvme" => Box::new(nvme::Nvme::new(roots)),
         "os" => Box::new(os::Os::new(roots)),
+        "powersupplyclass" => Box::new(powersupplyclass::PowerSupplyClass::new(
+            roots,
+            &options.powersupply_ignored,
+        )),
         "pressure" => Box::new(pressure::Pressure::new(roots)),
         "processes" => Box::new(processes::Processes::new(roots)),
-        "rapl" => Box::new(rapl::Rapl::new(roots)),
+        "rapl" => Box::new(rapl::Rapl::new(roots, options.rapl_zone_label)),
         "schedstat" => Box::new(schedstat::Schedstat::new(roots)),
         "selinux" => Box::new(selinux::Selinux::new(roots)),
         "sockstat" => Box::new(sockstat::Sockstat::new(roots)),
         "softirqs" => Box::new(softirqs::Softirqs::new(roots)),
         "softnet" => Box::new(softnet::Softnet::new(roots)),
-        "stat" => Box::new(stat::Stat::new(roots)),
+        "stat" => Box::new(stat::Stat::new(roots, options.stat_softirq)),
         "systemd" => Box::new(systemd.clone()),
         "tcpstat" => Box::new(tcpstat::Tcpstat::new(roots)),
         "textfile" => Box::new(textfile::Textfile::new(options.textfiles.clone())),

@@ -11,6 +11,8 @@ use crate::host::roots::Roots;
 use crate::metrics::attributes::names_in;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
+use crate::metrics::options::Options;
+use crate::metrics::pattern::Pattern;
 use crate::metrics::rtnetlink::{Link, Links};
 use std::collections::HashMap;
 use std::fs;
@@ -70,6 +72,9 @@ pub struct Netclass {
     /// `None` where /sys is moved.
     links: Option<Links>,
     remembered: HashMap<u32, Remembered>,
+    ignored: Pattern,
+    /// Speeds below zero: of interfaces that know none.
+    shows_invalid_speed: bool,
 }
 
 /// What is printed of one interface; a property that does not apply is `None`.
@@ -100,18 +105,20 @@ struct Remembered {
 }
 
 impl Netclass {
-    pub fn new(roots: &Roots) -> Netclass {
+    pub fn new(roots: &Roots, options: &Options) -> Netclass {
         let own = roots.sys == Roots::default().sys;
         Netclass {
             directory: roots.sys.join("class/net"),
             links: own.then(Links::new),
             remembered: HashMap::new(),
+            ignored: Pattern::new(&options.netclass_ignored),
+            shows_invalid_speed: !options.netclass_ignores_invalid_speed,
         }
     }
 
     fn interfaces(&mut self, now: Instant) -> Result<Vec<Interface>, CollectError> {
         let Some(links) = &mut self.links else {
-            return from_sysfs(&self.directory);
+            return from_sysfs(&self.directory, &mut self.ignored);
         };
         let links = links.dump().map_err(|source| CollectError::Call {
             call: "rtnetlink link dump",
@@ -120,6 +127,9 @@ impl Netclass {
         let mut last = std::mem::take(&mut self.remembered);
         let mut interfaces = Vec::with_capacity(links.len());
         for link in links {
+            if self.ignored.matches(&link.name) {
+                continue;
+            }
             let directory = self.directory.join(&link.name);
             let known = last.remove(&link.index);
             let known = remember(known, &link, &directory, now);
@@ -136,7 +146,14 @@ impl Collector for Netclass {
     }
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
-        let interfaces = self.interfaces(Instant::now())?;
+        let mut interfaces = self.interfaces(Instant::now())?;
+        if !self.shows_invalid_speed
+            && let Some(at) = PROPERTIES.iter().position(|(_, _, file)| *file == "speed")
+        {
+            for one in &mut interfaces {
+                one.numbers[at] = one.numbers[at].filter(|speed| *speed >= 0);
+            }
+        }
         write(page, &interfaces);
         Ok(())
     }
@@ -209,14 +226,14 @@ fn from_link(link: &Link, known: &Remembered) -> Interface {
     }
 }
 
-fn from_sysfs(directory: &Path) -> Result<Vec<Interface>, CollectError> {
+fn from_sysfs(directory: &Path, ignored: &mut Pattern) -> Result<Vec<Interface>, CollectError> {
     let names = names_in(directory)?.ok_or_else(|| CollectError::Absent {
         path: directory.to_owned(),
     })?;
     let interfaces = names.into_iter().filter_map(|name| {
         let at = directory.join(&name);
         // Among the interfaces stands the file `bonding_masters`.
-        at.is_dir().then(|| Interface {
+        (!ignored.matches(&name) && at.is_dir()).then(|| Interface {
             address: text(&at, "address").unwrap_or_default(),
             broadcast: text(&at, "broadcast").unwrap_or_default(),
             duplex: text(&at, "duplex").unwrap_or_default(),
@@ -296,15 +313,15 @@ fn write(page: &mut Page, interfaces: &[Interface]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Instant, Link, Netclass, Path, TRUSTED, from_sysfs, remember};
+    use super::{Instant, Link, Netclass, Options, Path, Pattern, TRUSTED, from_sysfs, remember};
     use crate::host::roots::Roots;
     use crate::metrics::tests::{collect, expect, host};
 
     #[test]
     fn what_netlink_tells_is_what_sysfs_shows() {
-        let mut collector = Netclass::new(&Roots::default());
+        let mut collector = Netclass::new(&Roots::default(), &Options::default());
         let ours = collector.interfaces(Instant::now()).unwrap();
-        let shown = from_sysfs("/sys/class/net".as_ref()).unwrap();
+        let shown = from_sysfs("/sys/class/net".as_ref(), &mut Pattern::new("^$")).unwrap();
         let mut compared = 0;
         for one in &shown {
             if let Some(same) = ours.iter().find(|other| other.name == one.name) {
@@ -323,12 +340,33 @@ mod tests {
             ("sys/class/net/eth0/operstate", "up\n"),
             ("sys/class/net/eth1/speed", "-1\n"),
         ]);
-        let pages = collect(&mut Netclass::new(&roots));
+        let pages = collect(&mut Netclass::new(&roots, &Options::default()));
         let eth0 = [("device", "eth0")];
         expect(&pages, "node_network_up", &eth0, 1.0);
         expect(&pages, "node_network_flags", &eth0, 4099.0);
         let speeds = &pages["node_network_speed_bytes"].series;
         assert_eq!(speeds.values().collect::<Vec<_>>(), [&-125_000.0]);
+        let options = Options {
+            netclass_ignored: "^eth0$".into(),
+            netclass_ignores_invalid_speed: true,
+            ..Options::default()
+        };
+        let pages = collect(&mut Netclass::new(&roots, &options));
+        assert!(!pages.contains_key("node_network_speed_bytes"));
+        expect(&pages, "node_network_up", &[("device", "eth1")], 0.0);
+        assert_eq!(pages["node_network_up"].series.len(), 1);
+    }
+
+    #[test]
+    fn who_is_ignored_is_not_read_and_not_shown() {
+        let options = Options {
+            netclass_ignored: "^lo$".into(),
+            ..Options::default()
+        };
+        let mut collector = Netclass::new(&Roots::default(), &options);
+        let all = collector.interfaces(Instant::now()).unwrap();
+        assert!(!all.iter().any(|one| one.name == "lo"));
+        assert_eq!(collector.remembered.len(), all.len());
     }
 
     #[test]

@@ -22,6 +22,28 @@ pub struct Options {
     pub fs_types: Filter,
     pub diskstats: Filter,
     pub netdev: Filter,
+    pub arp: Filter,
+    /// Ask the kernel; else read /proc/net/arp.
+    pub arp_netlink: bool,
+    /// Expression of the interfaces that `netclass` leaves out.
+    pub netclass_ignored: String,
+    pub netclass_ignores_invalid_speed: bool,
+    pub hwmon_chips: Filter,
+    /// Of `CHIP;SENSOR`.
+    pub hwmon_sensors: Filter,
+    pub infiniband: Filter,
+    /// Expression of the power supplies that are left out.
+    pub powersupply_ignored: String,
+    pub ethtool: Filter,
+    /// Expression: which of the drivers' statistics are shown.
+    pub ethtool_metrics: String,
+    /// Of `TYPE;INFO;DEVICES`.
+    pub interrupts: Filter,
+    pub interrupts_zeros: bool,
+    /// `node_softirqs_total`
+    pub stat_softirq: bool,
+    /// `node_rapl_joules_total` with the zone as a label, instead of a family per zone.
+    pub rapl_zone_label: bool,
     /// Expressions: which statistics are shown.
     pub netstat_fields: String,
     pub vmstat_fields: String,
@@ -29,6 +51,9 @@ pub struct Options {
     pub cpu_guest: bool,
     /// `node_cpu_info`
     pub cpu_info: bool,
+    /// Expressions of what of the first CPU is shown; with `cpu_info` only.
+    pub cpu_flags: Option<String>,
+    pub cpu_bugs: Option<String>,
     pub systemd: Units,
 }
 
@@ -86,11 +111,27 @@ impl Default for Options {
             fs_types: Filter::excluding(FILESYSTEM_TYPES),
             diskstats: Filter::excluding(DISKS),
             netdev: Filter::default(),
+            arp: Filter::default(),
+            arp_netlink: true,
+            netclass_ignored: "^$".into(),
+            netclass_ignores_invalid_speed: false,
+            hwmon_chips: Filter::default(),
+            hwmon_sensors: Filter::default(),
+            infiniband: Filter::default(),
+            powersupply_ignored: "^$".into(),
+            ethtool: Filter::default(),
+            ethtool_metrics: ".*".into(),
+            interrupts: Filter::default(),
+            interrupts_zeros: true,
+            stat_softirq: false,
+            rapl_zone_label: false,
             netstat_fields: NETSTAT_FIELDS.into(),
             vmstat_fields: VMSTAT_FIELDS.into(),
             cpu_guest: true,
             cpu_info: false,
             systemd: Units::default(),
+            cpu_flags: None,
+            cpu_bugs: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `process_*`: what this process itself uses, under the names that every
-//! Prometheus client has. Sources: the process clock, /proc/self, getrlimit(2).
+//! Prometheus client has. Sources: the process clock, /proc/self, getrlimit(2);
+//! octets on the network, which are those of the whole network namespace, from
+//! /proc/self/net/netstat.
 //!
 //! Always of our own /proc, wherever the collectors look. A value that cannot
 //! be had is left out.
@@ -16,6 +18,7 @@ const UNLIMITED: u64 = u64::MAX;
 
 pub struct Process {
     status: Source,
+    netstat: Source,
     start_seconds: Option<f64>,
 }
 
@@ -23,6 +26,7 @@ impl Process {
     pub fn new() -> Process {
         Process {
             status: Source::new("/proc/self/status".into()),
+            netstat: Source::new("/proc/self/net/netstat".into()),
             start_seconds: start_seconds(),
         }
     }
@@ -63,6 +67,7 @@ impl Process {
             )
             .bare(start);
         }
+        self.write_network(page);
         let Ok(status) = self.status.read() else {
             return;
         };
@@ -87,6 +92,35 @@ impl Process {
                 if let Some(kib) = kib {
                     page.family(name, Kind::Gauge, help).bare(kib * 1024);
                 }
+            }
+        }
+    }
+
+    fn write_network(&mut self, page: &mut Page) {
+        let Ok(netstat) = self.netstat.read() else {
+            return;
+        };
+        // Two lines: names, then values.
+        let mut lines = netstat.as_str().lines();
+        let mut line = || lines.by_ref().find_map(|line| line.strip_prefix("IpExt:"));
+        let (Some(names), Some(values)) = (line(), line()) else {
+            return;
+        };
+        let values = values.split_ascii_whitespace();
+        for (name, value) in names.split_ascii_whitespace().zip(values) {
+            let (name, help) = match name {
+                "InOctets" => (
+                    "process_network_receive_bytes_total",
+                    "Number of bytes received by the process over the network.",
+                ),
+                "OutOctets" => (
+                    "process_network_transmit_bytes_total",
+                    "Number of bytes sent by the process over the network.",
+                ),
+                _ => continue,
+            };
+            if let Ok(value) = value.parse::<u64>() {
+                page.family(name, Kind::Counter, help).bare(value);
             }
         }
     }
@@ -135,13 +169,16 @@ mod tests {
         let mut page = Page::default();
         Process::new().write(&mut page);
         let pages = parse(&page);
-        assert_eq!(pages.len(), 7);
+        assert_eq!(pages.len(), 9);
         let value = |name: &str| pages[name].series.values().sum::<f64>();
         assert!(value("process_cpu_seconds_total") > 0.0);
         assert!(value("process_open_fds") >= 3.0);
         assert!(value("process_open_fds") <= value("process_max_fds"));
         let resident = value("process_resident_memory_bytes");
         assert!(resident > 100e3 && resident < value("process_virtual_memory_bytes"));
+        let received = &pages["process_network_receive_bytes_total"];
+        assert_eq!(received.kind, "counter");
+        assert!(value("process_network_transmit_bytes_total") >= 0.0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let age = now.as_secs_f64() - value("process_start_time_seconds");
         assert!((-60.0..86_400.0).contains(&age), "{age}");

@@ -4,10 +4,10 @@
 //! A process that ends meanwhile is left out.
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::{attribute, index, names, names_if_any};
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::source::Source;
-use crate::metrics::sysfs::{attribute, index, names, names_if_any};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

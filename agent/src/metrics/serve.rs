@@ -6,8 +6,9 @@
 
 use crate::http::{Handler, Reply, ReplyFuture, Request, reply};
 use crate::metrics::collector::Selection;
+use crate::metrics::left_out;
 use crate::metrics::scraper::{Body, Job};
-use crate::metrics::{COLLECTORS, Metrics, Shared, gzip};
+use crate::metrics::{COLLECTORS, Metrics, OPTIONAL, Shared, gzip};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,76 +28,8 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// much longer.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Collectors that node_exporter 1.12 has on by default, where it is not said
-/// otherwise: one that we lack can still be named in `collect[]`.
-const ON_THERE: &[&str] = &[
-    "arp",
-    "bcache",
-    "bcachefs",
-    "bonding",
-    "btrfs",
-    "conntrack",
-    "cpufreq",
-    "dmi",
-    "dmmultipath",
-    "edac",
-    "fibrechannel",
-    "hwmon",
-    "infiniband",
-    "ipvs",
-    "kernel_hung",
-    "mdadm",
-    "netclass",
-    "nfs",
-    "nfsd",
-    "nvme",
-    "os",
-    "powersupplyclass",
-    "rapl",
-    "schedstat",
-    "selinux",
-    "softnet",
-    "tapestats",
-    "textfile",
-    "thermal_zone",
-    "timex",
-    "udp_queues",
-    "watchdog",
-    "xfs",
-    "zfs",
-];
-/// Those that it has off by default.
-const OFF_THERE: &[&str] = &[
-    "buddyinfo",
-    "cgroups",
-    "cpu_vulnerabilities",
-    "drbd",
-    "drm",
-    "ethtool",
-    "interrupts",
-    "ksmd",
-    "lnstat",
-    "logind",
-    "meminfo_numa",
-    "mountstats",
-    "network_route",
-    "ntp",
-    "pcidevice",
-    "perf",
-    "processes",
-    "qdisc",
-    "runit",
-    "slabinfo",
-    "softirqs",
-    "supervisord",
-    "swap",
-    "sysctl",
-    "systemd",
-    "tcpstat",
-    "wifi",
-    "xfrm",
-    "zoneinfo",
-];
+/// Collectors of ours that are off unless included, and on there.
+const ON_THERE: &[&str] = &["rapl"];
 
 /// The page at `/`, with a link to `path`.
 fn landing(path: &str) -> String {
@@ -269,14 +202,12 @@ fn selection(query: &str, enabled: &[&str]) -> Result<Selection, String> {
         if enabled.contains(&name) {
             continue;
         }
-        if ON_THERE.contains(&name) && !COLLECTORS.contains(&name) {
+        let left_out = left_out::find(name);
+        if ON_THERE.contains(&name) || left_out.is_some_and(|one| one.is_on_there) {
             continue; // nothing to show, as there on a host without its source
         }
-        let reason = if COLLECTORS.contains(&name) || OFF_THERE.contains(&name) {
-            "disabled"
-        } else {
-            "missing"
-        };
+        let is_off = left_out.is_some() || COLLECTORS.contains(&name) || OPTIONAL.contains(&name);
+        let reason = if is_off { "disabled" } else { "missing" };
         return Err(format!(
             "Couldn't create filtered metrics handler: \
              couldn't create collector: {reason} collector: {name}"

@@ -6,6 +6,11 @@ use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::source::Source;
 
+/// Kinds that are shown.
+const KINDS: [&str; 10] = [
+    "HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU",
+];
+
 pub struct Softirqs {
     softirqs: Source,
 }
@@ -32,11 +37,15 @@ impl Collector for Softirqs {
         );
         for line in text.as_str().lines().skip(1) {
             let Some((kind, counts)) = line.split_once(':') else {
-                return Err(text.malformed(format!("{line:?} has no colon")));
+                continue;
             };
+            let kind = kind.trim_start();
+            if !KINDS.contains(&kind) {
+                continue;
+            }
             for (cpu, count) in counts.split_ascii_whitespace().enumerate() {
                 let count: u64 = text.number(Some(count))?;
-                let labels = [("cpu", &*cpu.to_string()), ("type", kind.trim_start())];
+                let labels = [("cpu", &*cpu.to_string()), ("type", kind)];
                 family.sample(&labels, count);
             }
         }
@@ -51,11 +60,15 @@ mod tests {
 
     #[test]
     fn each_kind_is_counted_per_cpu() {
-        let (_dir, roots) = host(&[("proc/softirqs", "   CPU0  CPU1\n  NET_RX:   5   6\n")]);
+        let (_dir, roots) = host(&[(
+            "proc/softirqs",
+            "   CPU0  CPU1\n  NET_RX:   5   6\n  NEW:   1   1\n",
+        )]);
         let pages = collect(&mut Softirqs::new(&roots));
         for (cpu, count) in [("0", 5.0), ("1", 6.0)] {
             let labels = [("cpu", cpu), ("type", "NET_RX")];
             expect(&pages, "node_softirqs_functions_total", &labels, count);
         }
+        assert_eq!(pages["node_softirqs_functions_total"].series.len(), 2);
     }
 }

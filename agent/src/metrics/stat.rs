@@ -1,5 +1,6 @@
 //! `stat`: boot time, forks, context switches, interrupts, runnable and blocked
-//! processes. Source: /proc/stat, proc(5).
+//! processes; deferred interrupt work by vector where asked for. Source: /proc/stat,
+//! proc(5).
 
 use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
@@ -46,14 +47,30 @@ const LINES: [(&str, &str, Kind, &str); 6] = [
     ),
 ];
 
+/// Columns of the `softirq` line behind its sum, by node_exporter's names.
+const VECTORS: [&str; 10] = [
+    "hi",
+    "timer",
+    "net_tx",
+    "net_rx",
+    "block",
+    "block_iopoll",
+    "tasklet",
+    "sched",
+    "hrtimer",
+    "rcu",
+];
+
 pub struct Stat {
     stat: Source,
+    shows_softirq: bool,
 }
 
 impl Stat {
-    pub fn new(roots: &Roots) -> Stat {
+    pub fn new(roots: &Roots, shows_softirq: bool) -> Stat {
         Stat {
             stat: Source::new(roots.proc.join("stat")),
+            shows_softirq,
         }
     }
 }
@@ -70,6 +87,18 @@ impl Collector for Stat {
             let Some(key) = words.next() else {
                 continue;
             };
+            if key == "softirq" && self.shows_softirq {
+                let mut family = page.family(
+                    "node_softirqs_total",
+                    Kind::Counter,
+                    "Number of softirq calls.",
+                );
+                for (vector, word) in VECTORS.into_iter().zip(words.skip(1)) {
+                    let count: u64 = text.number(Some(word))?;
+                    family.sample(&[("vector", vector)], count);
+                }
+                continue;
+            }
             let Some((_, name, kind, help)) = LINES.iter().find(|(known, ..)| *known == key) else {
                 continue;
             };
@@ -92,7 +121,7 @@ mod tests {
             "cpu  1 2 3\ncpu0 1 2 3\nintr 8885917 17 0 0\nctxt 38014093\nbtime 1418183276\n\
              processes 26442\nprocs_running 2\nprocs_blocked 1\nsoftirq 5057579 250191\n",
         )]);
-        let pages = collect(&mut Stat::new(&roots));
+        let pages = collect(&mut Stat::new(&roots, false));
         assert_eq!(pages.len(), 6);
         expect(&pages, "node_intr_total", &[], 8_885_917.0);
         expect(&pages, "node_context_switches_total", &[], 38_014_093.0);
@@ -100,5 +129,8 @@ mod tests {
         expect(&pages, "node_forks_total", &[], 26_442.0);
         expect(&pages, "node_procs_running", &[], 2.0);
         expect(&pages, "node_procs_blocked", &[], 1.0);
+        let pages = collect(&mut Stat::new(&roots, true));
+        let vector = [("vector", "hi")];
+        expect(&pages, "node_softirqs_total", &vector, 250_191.0);
     }
 }

@@ -2,9 +2,9 @@
 //! the kernel's driver-api/thermal/sysfs-api; thousandths of a degree Celsius.
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::{attribute, index, names_if_any, number};
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
-use crate::metrics::sysfs::{attribute, index, names_if_any, number};
 use std::path::PathBuf;
 
 pub struct ThermalZone {

@@ -2,9 +2,9 @@
 //! /sys/class/watchdog, the kernel's ABI/testing/sysfs-class-watchdog.
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::{attribute, names, number};
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
-use crate::metrics::sysfs::{attribute, names, number};
 use std::path::PathBuf;
 
 /// File and what the family's name adds to it: times are seconds.

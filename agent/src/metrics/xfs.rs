@@ -2,10 +2,10 @@
 //! line per part with counters in a fixed order (xfs.org's "Runtime_Stats").
 
 use crate::host::roots::Roots;
+use crate::metrics::attributes::names_if_any;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::source::Source;
-use crate::metrics::sysfs::names_if_any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

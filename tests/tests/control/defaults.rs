@@ -1,12 +1,13 @@
 //! `agent run` without any config file: everything is there, on the default ports.
 
-use crate::place::{code, in_own_network, text};
+use crate::place::{code, text};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use tests::agent::{Place, binary};
 use tests::forward::{Client, Mode, frame, numbered};
+use tests::own::in_own_network;
 use tests::program::command;
 use tests::{http, wait};
 

@@ -2,9 +2,8 @@
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::{Arc, Mutex};
-use tests::program::{command, output};
 
 /// One container that can never start: its image is nowhere, and mostly Docker is not there.
 pub const WEB: &str = "[containers.web]\nimage = \"web:1\"\n";
@@ -35,32 +34,4 @@ pub fn hung_docker(path: &Path) -> Arc<Mutex<Vec<UnixStream>>> {
         }
     });
     kept
-}
-
-/// Set inside of [`in_own_network`].
-const INSIDE: &str = "AGENT_TEST_OWN_NETWORK";
-
-/// Runs the calling test again with a network, /run and /var/lib of its own: default ports and
-/// directories are then free, and no Docker is there. True inside, where the test shall go on.
-///
-/// `test` is the caller's full name.
-pub fn in_own_network(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let script = "set -e; ip link set lo up; \
-                  for d in /run /var/lib /etc/agent; do \
-                  [ ! -d $d ] || mount -t tmpfs -o mode=755 tmpfs $d; done; exec \"$@\"";
-    let mut again: Command = command("unshare");
-    again.args(["--net", "--mount", "sh", "-c", script, "sh"]);
-    again.arg(std::env::current_exe().unwrap());
-    again
-        .args([test, "--exact", "--nocapture"])
-        .env(INSIDE, "1");
-    let hint = "run as root, with util-linux and iproute2 (tests/run installs them)";
-    let done = output(&mut again, hint).unwrap();
-    let said = text(&done);
-    assert!(done.status.success(), "{hint}\n{said}");
-    assert!(said.contains("1 passed"), "{test} did not run:\n{said}");
-    false
 }

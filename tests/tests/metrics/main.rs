@@ -3,6 +3,7 @@
 // A helper of a test may fail like the test.
 #![allow(clippy::unwrap_used)]
 
+mod devices;
 mod hostile;
 mod node_exporter;
 mod page;

@@ -40,15 +40,54 @@ pub fn options(table: &mut Table<'_>) -> Options {
     let netdev = table
         .take("netdev")
         .table(|table| devices(table, default.netdev));
+    let (arp, arp_netlink) = table.take("arp").table(|table| {
+        let netlink = table.take("netlink").bool();
+        (devices(table, default.arp), netlink)
+    });
+    let infiniband = table
+        .take("infiniband")
+        .table(|table| devices(table, default.infiniband));
+    let (ethtool, ethtool_metrics) = table.take("ethtool").table(|table| {
+        let metrics = expression(&table.take("metrics_include"));
+        (devices(table, default.ethtool), metrics)
+    });
+    let (netclass_ignored, ignores_invalid_speed) = table.take("netclass").table(|table| {
+        let ignored = expression(&table.take("ignored_devices"));
+        (ignored, table.take("ignore_invalid_speed").bool())
+    });
+    let (hwmon_chips, hwmon_sensors) = table.take("hwmon").table(|table| {
+        let chips = ("chip_include", "chip_exclude");
+        let sensors = ("sensor_include", "sensor_exclude");
+        (
+            filter(table, chips, default.hwmon_chips),
+            filter(table, sensors, default.hwmon_sensors),
+        )
+    });
+    let (interrupts, interrupts_zeros) = table.take("interrupts").table(|table| {
+        let zeros = table.take("include_zeros").bool();
+        let names = ("name_include", "name_exclude");
+        (filter(table, names, default.interrupts), zeros)
+    });
+    let powersupply_ignored = table
+        .take("powersupply")
+        .table(|table| expression(&table.take("ignored_supplies")));
+    let rapl_zone_label = table
+        .take("rapl")
+        .table(|table| table.take("enable_zone_label").bool());
+    let stat_softirq = table
+        .take("stat")
+        .table(|table| table.take("softirq").bool());
     let netstat = table
         .take("netstat")
         .table(|table| expression(&table.take("fields")));
     let vmstat = table
         .take("vmstat")
         .table(|table| expression(&table.take("fields")));
-    let (cpu_guest, cpu_info) = table
-        .take("cpu")
-        .table(|table| (table.take("guest").bool(), table.take("info").bool()));
+    let (cpu_guest, cpu_info, [cpu_flags, cpu_bugs]) = table.take("cpu").table(|table| {
+        let words = ["info_flags_include", "info_bugs_include"];
+        let words = words.map(|key| expression(&table.take(key)).filter(|text| !text.is_empty()));
+        (table.take("guest").bool(), table.take("info").bool(), words)
+    });
     let systemd = table
         .take("systemd")
         .table(|table| units(table, default.systemd));
@@ -65,10 +104,28 @@ pub fn options(table: &mut Table<'_>) -> Options {
         fs_types,
         diskstats,
         netdev,
+        arp,
+        arp_netlink: arp_netlink.unwrap_or(default.arp_netlink),
+        netclass_ignored: netclass_ignored.unwrap_or(default.netclass_ignored),
+        netclass_ignores_invalid_speed: ignores_invalid_speed
+            .unwrap_or(default.netclass_ignores_invalid_speed),
+        hwmon_chips,
+        hwmon_sensors,
+        infiniband,
+        powersupply_ignored: powersupply_ignored.unwrap_or(default.powersupply_ignored),
+        ethtool,
+        ethtool_metrics: ethtool_metrics.unwrap_or(default.ethtool_metrics),
+        interrupts,
+        interrupts_zeros: interrupts_zeros.unwrap_or(default.interrupts_zeros),
+        stat_softirq: stat_softirq.unwrap_or(default.stat_softirq),
+        rapl_zone_label: rapl_zone_label.unwrap_or(default.rapl_zone_label),
         netstat_fields: netstat.unwrap_or(default.netstat_fields),
         vmstat_fields: vmstat.unwrap_or(default.vmstat_fields),
         cpu_guest: cpu_guest.unwrap_or(default.cpu_guest),
-        cpu_info: cpu_info.unwrap_or(default.cpu_info),
+        // As there: who asks for its flags asks for it.
+        cpu_info: cpu_info.unwrap_or(default.cpu_info) || cpu_flags.is_some() || cpu_bugs.is_some(),
+        cpu_flags,
+        cpu_bugs,
         systemd,
     }
 }
@@ -172,6 +229,14 @@ mod tests {
         assert_eq!((disks.include, disks.exclude), (None, None));
         let both = "diskstats = { device_include = 'a', device_exclude = '' }";
         assert_eq!(chosen(both).1, [""; 0]);
+    }
+
+    #[test]
+    fn who_asks_for_flags_or_bugs_of_the_cpu_asks_for_its_info() {
+        let (options, faults) = chosen("cpu = { info_flags_include = '^avx', info = false }");
+        assert!(options.cpu_info && faults.is_empty());
+        assert_eq!(options.cpu_flags.as_deref(), Some("^avx"));
+        assert!(!chosen("cpu = { info_bugs_include = '' }").0.cpu_info);
     }
 
     #[test]

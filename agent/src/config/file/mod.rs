@@ -18,7 +18,7 @@ use crate::config::read::{self, Item, Report, Table, Wrong, suggest};
 use crate::config::values;
 use crate::host::roots::Roots;
 use crate::listener::Address;
-use crate::metrics::{COLLECTORS, OPTIONAL, Options};
+use crate::metrics::{COLLECTORS, OPTIONAL, Options, why_left_out};
 use crate::{cloud, docker, telemetry};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -212,13 +212,13 @@ fn collectors(table: &mut Table<'_>, default: &[&str], optional: &[&str]) -> Vec
     let known = [default, optional].concat();
     let check = |text: &str| match text == DEFAULT || known.contains(&text) {
         true => Ok(()),
-        false => Err(
-            Wrong::new(format!("unknown collector {}", quoted(text))).help(suggest(
-                text,
-                &mut known.iter().copied(),
-                "collectors",
-            )),
-        ),
+        false => {
+            let help = match why_left_out(text) {
+                Some(reason) => format!("node_exporter has it, the agent does not: {reason}"),
+                None => suggest(text, &mut known.iter().copied(), "collectors"),
+            };
+            Err(Wrong::new(format!("unknown collector {}", quoted(text))).help(help))
+        }
     };
     let include = table.take("include");
     let written = include.is_there();
@@ -276,10 +276,12 @@ mod tests {
             ["meminfo", "loadavg", "processes"]
         );
         assert_eq!(
-            chosen("include = ['memnfo', 'zfs']").1,
+            chosen("include = ['memnfo', 'gpu', 'zfs']").1,
             [
                 "include: unknown collector \"memnfo\" / did you mean \"meminfo\"?",
-                "include: unknown collector \"zfs\" / collectors: cpu, meminfo, loadavg, processes",
+                "include: unknown collector \"gpu\" / did you mean \"cpu\"?",
+                "include: unknown collector \"zfs\" / node_exporter has it, the agent does not: \
+                 no such file system in Flatcar's kernel",
             ]
         );
     }

@@ -7,7 +7,7 @@ use crate::metrics::make;
 use proptest::prelude::*;
 
 /// Collector, a file that it reads below the fixture's roots.
-const FILES: [(&str, &str); 19] = [
+const FILES: [(&str, &str); 32] = [
     ("bonding", "sys/class/net/bonding_masters"),
     ("bonding", "sys/class/net/b/bonding/slaves"),
     ("cgroups", "proc/cgroups"),
@@ -32,7 +32,23 @@ const FILES: [(&str, &str); 19] = [
     ("processes", "proc/7/task/8/stat"),
     ("rapl", "sys/class/powercap/intel-rapl:0/name"),
     ("softirqs", "proc/softirqs"),
-    ("tcpstat", "proc/net/tcp"),
+    ("btrfs", "proc/1/mountinfo"),
+    ("btrfs", "sys/fs/btrfs/1-2/commit_stats"),
+    ("cpu", "proc/cpuinfo"),
+    ("cpu", "sys/devices/system/cpu/isolated"),
+    (
+        "cpu",
+        "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count",
+    ),
+    ("dmmultipath", "sys/block/dm-0/dm/uuid"),
+    ("dmmultipath", "sys/block/dm-1/size"),
+    ("hwmon", "sys/class/hwmon/hwmon0/name"),
+    ("hwmon", "sys/class/hwmon/hwmon0/temp1_label"),
+    ("hwmon", "sys/class/hwmon/hwmon0/in0_input"),
+    ("infiniband", "sys/class/infiniband/efa_0/ports/1/rate"),
+    ("infiniband", "sys/class/infiniband/efa_0/ports/1/state"),
+    ("powersupplyclass", "sys/class/power_supply/BAT0/status"),
+    ("stat", "proc/stat"),
     ("thermal_zone", "sys/class/thermal/thermal_zone0/type"),
     ("watchdog", "sys/class/watchdog/watchdog0/timeout"),
     ("xfs", "sys/fs/xfs/sda1/stats/stats"),
@@ -57,6 +73,14 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
         " 16: 1 2 ",
         "rw 1 2\n",
         "mc0csrow1channel2",
+        "processor : 1\n",
+        "flags : a b\n",
+        "softirq 1 2\n",
+        "mpath-",
+        "30 1 0:25 / / rw - btrfs /dev/a rw\n",
+        "1,3-5",
+        "2.5 Gb/sec (4X)",
+        "4: ACTIVE",
         "b ",
         "\n",
         "\t",
@@ -83,14 +107,22 @@ proptest! {
             ("proc/7/stat", "7 (a) S 1"),
             ("proc/sys/kernel/threads-max", "1"),
             ("proc/sys/kernel/pid_max", "1"),
+            ("proc/stat", "cpu0 1 2\n"),
+            ("sys/block/dm-1/dm/uuid", "mpath-1"),
+            ("sys/devices/system/cpu/cpu0/topology/core_id", "0"),
+            ("sys/devices/system/cpu/cpu0/topology/physical_package_id", "0"),
+            ("sys/class/power_supply/BAT0/temp", "1"),
+            ("sys/fs/btrfs/1-2/devices/sda/size", "1"),
             (path, ""),
         ];
         let (dir, roots) = host(&also);
         std::fs::write(dir.path().join(path), content).unwrap();
         let mut page = Page::default();
-        let _ = make(collector, &settings_in(roots), &nobody())
-            .unwrap()
-            .update(&mut page);
+        let mut settings = settings_in(roots);
+        settings.options.cpu_info = true;
+        settings.options.cpu_flags = Some("".into());
+        settings.options.stat_softirq = true;
+        let _ = make(collector, &settings, &nobody()).unwrap().update(&mut page);
         parse(&page);
     }
 }

@@ -17,15 +17,19 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What a container, a virtual machine or another kernel may lack.
-const MAY_BE_ABSENT: [&str; 12] = [
+const MAY_BE_ABSENT: [&str; 16] = [
     "bonding",
     "conntrack",
     "dmi",
+    "dmmultipath",
+    "hwmon",
+    "infiniband",
     "kernel_hung",
     "mdadm",
     "nfs",
     "nfsd",
     "nvme",
+    "powersupplyclass",
     "pressure",
     "schedstat",
     "time",

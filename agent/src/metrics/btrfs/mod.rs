@@ -1,11 +1,16 @@
 //! `btrfs`: space by layout, commits and devices of each mounted file system.
-//! Source: /sys/fs/btrfs/UUID, the kernel's ABI/testing/sysfs-fs-btrfs. What
-//! takes an ioctl as root (errors and unused space per device) is not shown.
+//! Sources: /sys/fs/btrfs/UUID, the kernel's ABI/testing/sysfs-fs-btrfs; errors,
+//! size and unused space per device by ioctl at its mount point (`devices`).
+//! Where that cannot be opened, sysfs gives the devices' sizes only.
+
+mod devices;
 
 use crate::host::roots::Roots;
 use crate::metrics::attributes::{Attributes, names_in};
+use crate::metrics::btrfs::devices::{Asker, Device, ERRORS, mount_points};
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
+use crate::metrics::source::Source;
 use std::path::{Path, PathBuf};
 
 /// The block layer counts in these, whatever the device's own blocks.
@@ -14,6 +19,11 @@ const SECTOR: u64 = 512;
 pub struct Btrfs {
     directory: PathBuf,
     attributes: Attributes,
+    mountinfo: Source,
+    /// Read where `mountinfo` cannot be.
+    own_mountinfo: Source,
+    rootfs: PathBuf,
+    asker: Asker,
 }
 
 impl Btrfs {
@@ -21,6 +31,10 @@ impl Btrfs {
         Btrfs {
             directory: roots.sys.join("fs/btrfs"),
             attributes: Attributes::default(),
+            mountinfo: Source::new(roots.proc.join("1/mountinfo")),
+            own_mountinfo: Source::new(roots.proc.join("self/mountinfo")),
+            rootfs: roots.rootfs.clone(),
+            asker: Asker::new(),
         }
     }
 }
@@ -33,14 +47,24 @@ impl Collector for Btrfs {
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         self.attributes.begin();
         // As with node_exporter, a host without btrfs is no failure.
-        let names = names_in(&self.directory)?.unwrap_or_default();
-        for name in names.iter().filter(|name| name.contains('-')) {
+        let mut names = names_in(&self.directory)?.unwrap_or_default();
+        names.retain(|name| name.contains('-'));
+        if names.is_empty() {
+            return Ok(());
+        }
+        let text = match self.mountinfo.read() {
+            Ok(text) => Ok(text),
+            Err(_) => self.own_mountinfo.read(),
+        };
+        let points = text.map(|text| mount_points(text.as_str(), &self.rootfs));
+        let devices = self.asker.ask(points.unwrap_or_default());
+        for name in &names {
             let mut one = FileSystem {
                 directory: self.directory.join(name),
                 attributes: &mut self.attributes,
                 page,
             };
-            one.write(name)?;
+            one.write(name, devices.get(&name.replace('-', "")))?;
         }
         Ok(())
     }
@@ -53,7 +77,7 @@ struct FileSystem<'a> {
 }
 
 impl FileSystem<'_> {
-    fn write(&mut self, name: &str) -> Result<(), CollectError> {
+    fn write(&mut self, name: &str, told: Option<&Vec<Device>>) -> Result<(), CollectError> {
         let Some(devices) = names_in(&self.directory.join("devices"))? else {
             return Ok(()); // unmounted since
         };
@@ -79,6 +103,12 @@ impl FileSystem<'_> {
         for block_group in ["data", "metadata", "system"] {
             self.write_allocation(uuid, block_group, devices.len())?;
         }
+        if let Some(told) = told {
+            for device in told {
+                self.write_device(uuid, device);
+            }
+            return Ok(());
+        }
         for device in &devices {
             let sectors = self.number(format!("devices/{device}/size"))?;
             self.page
@@ -93,6 +123,36 @@ impl FileSystem<'_> {
                 );
         }
         Ok(())
+    }
+
+    fn write_device(&mut self, uuid: &str, device: &Device) {
+        let labels = [
+            ("btrfs_dev_uuid", device.uuid.as_str()),
+            ("device", &device.name),
+            ("uuid", uuid),
+        ];
+        self.page
+            .family(
+                "node_btrfs_device_size_bytes",
+                Kind::Gauge,
+                "Size of a device that is part of the filesystem.",
+            )
+            .sample(&labels, device.size);
+        self.page
+            .family(
+                "node_btrfs_device_unused_bytes",
+                Kind::Gauge,
+                "Unused bytes unused on a device that is part of the filesystem.",
+            )
+            .sample(&labels, device.size.saturating_sub(device.used));
+        let mut family = self.page.family(
+            "node_btrfs_device_errors_total",
+            Kind::Counter,
+            "Errors reported for the device",
+        );
+        for (kind, count) in ERRORS.iter().zip(device.errors) {
+            family.sample(&[labels[0], labels[1], ("type", kind), labels[2]], count);
+        }
     }
 
     /// Kernels before 6.0 do not count commits; their numbers are 0.
