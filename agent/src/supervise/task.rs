@@ -8,11 +8,11 @@ use super::act::{self, Found, LaunchError};
 use super::body;
 use super::counts::Counts;
 use super::memory::Entry;
-use super::probe::{self, Verdict};
+use super::probe::{self, Health, Verdict};
 use super::report::Report;
 use super::state::{self, Action, Event, Failure, Policy, Signal, State, Swap, Wish};
 use super::transition;
-use super::{Container, Probe};
+use super::{Container, Probes};
 use crate::chain::Chain;
 use crate::docker::{self, Docker, container::Summary, events};
 use crate::pulse::{Beat, Pulse};
@@ -111,8 +111,9 @@ pub struct Task {
     pub(super) oom: bool,
     pub(super) progress: (watch::Sender<Option<u8>>, watch::Receiver<Option<u8>>),
     pub(super) probing: JoinSet<()>,
-    pub(super) probed: Option<Probe>,
-    pub(super) verdict: watch::Receiver<Verdict>,
+    /// The probes that run.
+    pub(super) probed: Option<Probes>,
+    pub(super) verdict: watch::Receiver<Health>,
     pub(super) reported: Option<Report>,
     /// The end of a wait by the wall clock, as shown.
     pub(super) retry: Option<(Instant, SystemTime)>,
@@ -174,7 +175,7 @@ impl Task {
             progress: watch::channel(None),
             probing: JoinSet::new(),
             probed: None,
-            verdict: watch::channel(Verdict::Unknown).1,
+            verdict: watch::channel(Health::default()).1,
             reported: None,
             retry: None,
             now,
@@ -456,14 +457,18 @@ impl Task {
     }
 
     fn judged(&mut self) {
-        let verdict = self.verdict.borrow_and_update().clone();
-        match verdict {
-            Verdict::Unknown => {}
-            Verdict::Ready => {
-                self.message = None;
+        let health = self.verdict.borrow_and_update().clone();
+        match health.ready(&self.now.container.probes).clone() {
+            Verdict::Unknown => {
+                if let Some(doubt) = health.doubt() {
+                    self.message = Some(doubt.into());
+                }
+            }
+            Verdict::Good => {
+                self.message = health.doubt().map(str::to_owned);
                 self.feed(Event::Ready(true));
             }
-            Verdict::NotReady(why) => {
+            Verdict::Bad(why) => {
                 self.message = Some(why);
                 self.feed(Event::Ready(false));
             }
@@ -478,10 +483,15 @@ impl Task {
             }
             return;
         };
-        let wanted = self.now.container.probes.readiness.clone();
+        let probes = &self.now.container.probes;
+        let wanted = probes.say_ready().then(|| Probes {
+            liveness: None,
+            ..probes.clone()
+        });
         if wanted == self.probed {
             return;
         }
+        let passed = *ready == Some(true);
         if wanted.is_none() {
             *ready = None;
         } else if ready.is_none() {
@@ -489,10 +499,17 @@ impl Task {
         }
         // Dropping the set ends the probe that ran in it.
         self.probing = JoinSet::new();
-        let (tell, verdict) = watch::channel(Verdict::Unknown);
+        let (tell, verdict) = watch::channel(Health::default());
         self.verdict = verdict;
-        if let Some(probe) = wanted.clone() {
-            self.probing.spawn(probe::run(probe, tell));
+        if let (Some(probes), Some(held)) = (wanted.clone(), &self.held) {
+            let target = probe::Target {
+                docker: self.ground.docker.clone(),
+                name: self.now.container.name.clone(),
+                id: held.id.clone(),
+                started: None,
+            };
+            self.probing
+                .spawn(probe::attend(probes, target, passed, tell));
         }
         self.probed = wanted;
     }
