@@ -39,7 +39,11 @@ where
 async fn path_of(stream: &mut TcpStream) -> String {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
-        request.push(stream.read_u8().await.unwrap_or(b'\n'));
+        // A probe that only connects leaves without a word.
+        let Ok(byte) = stream.read_u8().await else {
+            break;
+        };
+        request.push(byte);
         assert!(request.len() < 4096);
     }
     let text = String::from_utf8_lossy(&request).into_owned();
@@ -172,12 +176,19 @@ async fn a_connection_counts_only_when_it_is_kept() {
     once(greets.await).await.unwrap();
     // as Docker's proxy does when nobody listens in the container
     let proxy = app(&mut tasks, |stream| async move { drop(stream) }).await;
-    assert!(matches!(once(proxy).await, Err(TcpError::Closed)));
     let reset = app(&mut tasks, |stream| async move {
-        sleep(Duration::from_millis(5)).await;
         stream.set_zero_linger().unwrap();
     });
-    assert!(matches!(once(reset.await).await, Err(TcpError::Broken(_))));
+    let reset = reset.await;
+    let begun = Instant::now();
+    let (mut closed, mut broken) = (false, false);
+    // An app that was given no CPU for 100 ms has not closed it yet.
+    while !(closed && broken) {
+        closed |= matches!(once(proxy).await, Err(TcpError::Closed));
+        let answer = once(reset).await;
+        broken |= matches!(answer, Err(TcpError::Broken(_) | TcpError::Connect(_)));
+        assert!(begun.elapsed() < PATIENCE, "{closed} {broken}");
+    }
 }
 
 fn http_probe(port: u16, path: &str, period: u64) -> Probe {
@@ -245,7 +256,9 @@ async fn pages(tasks: &mut JoinSet<()>, status: [u16; 3]) -> (Arc<Pages>, Probes
         async move {
             let path = path_of(&mut stream).await;
             let page = ["/startup", "/readiness", "/liveness"];
-            let page = page.iter().position(|page| *page == path).unwrap();
+            let Some(page) = page.iter().position(|page| *page == path) else {
+                return;
+            };
             pages.n_asked[page].fetch_add(1, Ordering::SeqCst);
             let open = pages.n_open[page].fetch_add(1, Ordering::SeqCst) + 1;
             pages.most_open.fetch_max(open, Ordering::SeqCst);
