@@ -4,6 +4,11 @@
 //! request. It can be told to misbehave: `/fail`, `/heal`, `/exit?code=N`,
 //! `/log?n=N&from=ID&bytes=SIZE&plain=1` (prints N lines, `bytes` long, numbered from `from`).
 //!
+//! `app check WHAT`: a command for probes; asks the service's `/heartbeat` on 8080, or misbehaves:
+//! `ok`, `fail`, `deaf` (ignores SIGTERM and hangs), `fork` (hangs, and so does its child), `session`
+//! (hangs in a session of its own, its parent gone, its output closed), `leave` (ends, its child hangs on
+//! to its output), `flood` (100 MB), `garbage` (no UTF-8), `once` (fails when run twice at a time).
+//!
 //! `falcon`: plays the sensor: says once what it can see of the host, then stays.
 
 use std::io::{BufRead, BufReader, Write};
@@ -20,6 +25,9 @@ const SIGTERM: i32 = 15;
 unsafe extern "C" {
     fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
     fn _exit(code: i32) -> !;
+    fn fork() -> i32;
+    fn setsid() -> i32;
+    fn close(fd: i32) -> i32;
 }
 
 /// The first process of a container has no default action for signals.
@@ -37,7 +45,11 @@ fn main() {
     if name.ends_with("falcon") {
         sensor();
     }
-    serve(arguments.next().and_then(|port| port.parse().ok()).unwrap_or(8080));
+    let first = arguments.next();
+    if first.as_deref() == Some("check") {
+        check(arguments.next().as_deref());
+    }
+    serve(first.and_then(|port| port.parse().ok()).unwrap_or(8080));
 }
 
 fn say(line: &str) {
@@ -66,6 +78,81 @@ fn sensor() -> ! {
     loop {
         thread::sleep(Duration::from_secs(60));
     }
+}
+
+/// Says no by its exit code.
+fn check(what: Option<&str>) -> ! {
+    match what {
+        None => match heartbeat() {
+            Ok(200) => process::exit(0),
+            Ok(status) => say(&format!("heartbeat answered {status}")),
+            Err(error) => say(&format!("no heartbeat: {error}")),
+        },
+        Some("ok") => process::exit(0),
+        Some("fail") => say("told to \x1b[31mfail"),
+        Some("deaf") => {
+            unsafe { signal(SIGTERM, ignore) };
+            say("deaf");
+            hang();
+        }
+        Some("fork") => {
+            unsafe { fork() };
+            hang();
+        }
+        Some("session") => unsafe {
+            if fork() == 0 {
+                setsid();
+                if fork() == 0 {
+                    (0..3).for_each(|fd| { close(fd); });
+                    hang();
+                }
+                _exit(0);
+            }
+            hang();
+        },
+        Some("leave") => {
+            if unsafe { fork() } == 0 {
+                hang();
+            }
+            process::exit(0);
+        }
+        Some("flood") => {
+            let line = "x".repeat(99_999);
+            (0..1000).for_each(|_| say(&line));
+            say("the end of the flood");
+        }
+        Some("garbage") => {
+            let _ = std::io::stdout().write_all(b"caf\xe9 \xff\x00\n");
+        }
+        Some("once") => {
+            let lock = "/tmp/once";
+            if fs::create_dir(lock).is_err() {
+                say("two at a time");
+                process::exit(9);
+            }
+            thread::sleep(Duration::from_millis(400));
+            let _ = fs::remove_dir(lock);
+            process::exit(0);
+        }
+        Some(other) => say(&format!("no check named {other}")),
+    }
+    process::exit(1);
+}
+
+extern "C" fn ignore(_number: i32) {}
+
+fn hang() -> ! {
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+fn heartbeat() -> std::io::Result<u16> {
+    let mut stream = TcpStream::connect(("127.0.0.1", 8080))?;
+    stream.write_all(b"GET /heartbeat HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let mut head = String::new();
+    BufReader::new(stream).read_line(&mut head)?;
+    Ok(head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default())
 }
 
 fn serve(port: u16) {

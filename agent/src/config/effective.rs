@@ -65,9 +65,17 @@ fn container(page: &mut Page, container: &Container) {
     page.line("stop_grace_period", &duration(container.stop_grace_period));
     page.line("pull_policy", &word(&PULL_POLICIES, &container.pull_policy));
     page.line("essential", &container.essential.to_string());
-    if let Some(readiness) = &container.probes.readiness {
-        page.section(&format!("{name}.probes.readiness"));
-        probe(page, readiness);
+    let probes = &container.probes;
+    let probes = [
+        ("startup", &probes.startup),
+        ("readiness", &probes.readiness),
+        ("liveness", &probes.liveness),
+    ];
+    for (word, each) in probes {
+        if let Some(each) = each {
+            page.section(&format!("{name}.probes.{word}"));
+            probe(page, each);
+        }
     }
 }
 

@@ -16,8 +16,6 @@ const LATER: &[(&str, &[&str])] = &[
             "healthcheck",
         ],
     ),
-    ("containers.NAME.probes", &["liveness", "startup"]),
-    ("containers.NAME.probes.readiness", &["tcp", "exec"]),
     ("heartbeat", &["drain"]),
     ("logs.inputs.NAME", &["paths", "shared_key", "tls"]),
     ("logs", &["multiline"]),

@@ -12,7 +12,7 @@ use crate::logs::output::{self, Kind};
 use crate::logs::{buffer, forward};
 use crate::supervise::spec::{Logging, Protocol, Spec};
 use crate::supervise::{
-    self, Check, Condition, Container, Dependency, Drain, Probes, Takeover, Update,
+    self, Check, Condition, Container, Dependency, Drain, Probe, Takeover, Update,
 };
 use crate::{logs, metrics};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,9 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
         clashes::check(&file, &inputs, report);
         check_dependencies(&file.containers, report);
         for container in &file.containers {
-            check_probe(container, report);
+            for probe in container.probes.each() {
+                check_probe(&container.spec, probe, report);
+            }
             check_logging(container, &inputs, report);
         }
         check_inputs(&file.logs, report);
@@ -92,10 +94,7 @@ fn container(file: ContainerFile) -> Container {
         depends_on: file.depends_on.into_iter().map(|d| d.value).collect(),
         stop_grace_period: file.stop_grace_period,
         pull_policy: file.pull_policy,
-        probes: Probes {
-            readiness: file.readiness.map(|probe| probe.value),
-            ..Probes::default()
-        },
+        probes: file.probes.checked(),
         drain: Drain::default(),
         update: Update::default(),
         takeover: Takeover::default(),
@@ -202,8 +201,8 @@ fn check_dependencies(containers: &[ContainerFile], report: &Report) {
                 report.add(fault(format!("no container named {name:?}")).help(help));
                 continue;
             };
-            if dependency.value.condition == Condition::Ready && other.readiness.is_none() {
-                let text = format!("{name:?} has no readiness probe, so it is never ready");
+            if dependency.value.condition == Condition::Ready && !other.probes.say_ready() {
+                let text = format!("{name:?} has no probe that says ready, so it never is");
                 let help = format!("add containers.{name}.probes.readiness, or use \"started\"");
                 report.add(fault(text).help(help));
             }
@@ -281,11 +280,8 @@ fn check_inputs(file: &LogsFile, report: &Report) {
 }
 
 /// A probe of the host's loopback must meet a port that the container has there.
-fn check_probe(container: &ContainerFile, report: &Report) {
-    let Some(probe) = &container.readiness else {
-        return;
-    };
-    let shares_network = container.spec.network_mode.as_deref();
+fn check_probe(spec: &Spec, probe: &Located<Probe>, report: &Report) {
+    let shares_network = spec.network_mode.as_deref();
     if shares_network.is_some_and(|mode| mode == "host" || mode.starts_with("container:")) {
         return;
     }
@@ -296,7 +292,7 @@ fn check_probe(container: &ContainerFile, report: &Report) {
         return;
     };
     let port = *port;
-    if is_published(&container.spec, address, port) {
+    if is_published(spec, address, port) {
         return;
     }
     let text = format!(

@@ -230,12 +230,16 @@ impl Docker {
         Ok(events::subscribe(&client, labels, since))
     }
 
-    fn short(&self) -> Duration {
+    pub(super) fn short(&self) -> Duration {
         self.inner.settings.timeout
     }
 
     /// The connection, made and negotiated first where there is none.
-    async fn client(&self, call: &'static str, object: &str) -> Result<bollard::Docker, Error> {
+    pub(super) async fn client(
+        &self,
+        call: &'static str,
+        object: &str,
+    ) -> Result<bollard::Docker, Error> {
         if let Some(client) = self.lock().clone() {
             return Ok(client);
         }
@@ -255,7 +259,7 @@ impl Docker {
         Ok(agreed)
     }
 
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         call: &'static str,
         object: &str,

@@ -14,6 +14,8 @@ pub mod client;
 pub mod container;
 pub mod error;
 pub mod events;
+pub mod exec;
+pub mod health;
 pub mod image;
 
 pub use client::Docker;

@@ -261,9 +261,11 @@ impl Task {
     fn attend(&mut self) {
         let probes = &self.mind.now.container.probes;
         let docker = &self.ground.docker;
-        self.probes.follow(self.mind.attended(), probes, docker);
+        let name = self.mind.name();
+        self.probes
+            .follow(name, self.mind.attended(), probes, docker);
         self.double
-            .follow(self.mind.attended_double(), probes, docker);
+            .follow(name, self.mind.attended_double(), probes, docker);
         let drained = self.mind.drained();
         let is_watched = match (&self.draining, drained) {
             (Some((run, _)), Some(held)) => *run == held.run,
@@ -330,7 +332,7 @@ impl Attendance {
         }
     }
 
-    fn follow(&mut self, run: Option<Attended>, probes: &Probes, docker: &Docker) {
+    fn follow(&mut self, name: &str, run: Option<Attended>, probes: &Probes, docker: &Docker) {
         let same = match (&self.of, &run) {
             (Some((known, by)), Some(run)) => known.run == run.run && by == probes,
             (None, None) => true,
@@ -346,7 +348,9 @@ impl Attendance {
         self.health = health;
         let target = probe::Target {
             docker: docker.clone(),
+            name: name.to_owned(),
             id: run.id.clone(),
+            started: run.since,
         };
         self.running
             .spawn(probe::attend(probes.clone(), target, run.passed, tell));

@@ -2,14 +2,15 @@
 //! own keys say against each other is told here, the rest by `validate`.
 
 use super::Located;
+use super::probes::{ProbesFile, probes};
 use crate::config::compose::{
     check_capability, check_device, check_image, check_ip, check_volume, cpuset, nano_cpus, signal,
 };
+use crate::config::defaults;
 use crate::config::fault::{Place, quoted};
 use crate::config::read::{Item, Table, Wrong};
-use crate::config::{defaults, values};
 use crate::supervise::spec::{Logging, Port, Spec, Ulimit};
-use crate::supervise::{Check, Condition, Dependency, Probe, PullPolicy};
+use crate::supervise::{Condition, Dependency, PullPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub struct ContainerFile {
     pub depends_on: Vec<Located<Dependency>>,
     pub stop_grace_period: Duration,
     pub pull_policy: PullPolicy,
-    pub readiness: Option<Located<Probe>>,
+    pub probes: ProbesFile,
     pub essential: bool,
     /// Where `logging` stands, for the check that someone listens.
     pub logging_place: Place,
@@ -64,9 +65,7 @@ pub fn container(name: &str, table: &mut Table<'_>) -> ContainerFile {
             .take("pull_policy")
             .choice(&PULL_POLICIES, &[])
             .unwrap_or_default(),
-        readiness: table
-            .take("probes")
-            .table(|table| probe(table.take("readiness"))),
+        probes: probes(table.take("probes")),
         essential: table.take("essential").bool().unwrap_or(true),
         logging_place,
     }
@@ -236,38 +235,6 @@ fn depends_on(item: Item<'_>) -> Vec<Located<Dependency>> {
         }));
     }
     found
-}
-
-fn probe(item: Item<'_>) -> Option<Located<Probe>> {
-    let is_there = item.is_there();
-    let place = item.place();
-    let path = item.path().to_string();
-    let value = item.table(|table| {
-        let http = table.take("http");
-        if is_there && !http.is_there() {
-            table.missing("http", "\":8080/heartbeat\"");
-        }
-        let target = http.parse("a target such as \":8080/heartbeat\"", values::http_target);
-        let mut count = |key, default| {
-            let number = table.take(key).integer(1, 1000);
-            number
-                .and_then(|n| u32::try_from(n).ok())
-                .unwrap_or(default)
-        };
-        let failures = count("failures", defaults::PROBE_FAILURES);
-        let successes = count("successes", defaults::PROBE_SUCCESSES);
-        let period = table.take("period").duration();
-        let timeout = table.take("timeout").duration();
-        let (host, port, path) = target?;
-        Some(Probe {
-            check: Check::Http { host, port, path },
-            period: period.unwrap_or(defaults::PROBE_PERIOD),
-            timeout: timeout.unwrap_or(defaults::PROBE_TIMEOUT),
-            failures,
-            successes,
-        })
-    });
-    value.map(|value| Located { value, place, path })
 }
 
 fn logging_of(item: Item<'_>) -> Logging {

@@ -7,6 +7,7 @@
 mod containers;
 mod logs;
 mod metrics;
+mod probes;
 
 pub use containers::{CONDITIONS, ContainerFile, PULL_POLICIES};
 pub use logs::{InputFile, LogsFile, WHEN_FULL};

@@ -20,6 +20,7 @@ impl Mind {
             }
             _ => {}
         }
+        self.wonder(health.doubt());
         match &health.readiness {
             Verdict::Good if self.changes_ready(true) => {
                 self.message = None;
@@ -36,6 +37,16 @@ impl Mind {
         if let Verdict::Bad(why) = &health.liveness {
             self.give_up(why.clone(), Event::Lifeless, "liveness", moment);
         }
+    }
+
+    /// Shows why a probe cannot tell, for as long as it cannot.
+    fn wonder(&mut self, doubt: Option<&str>) {
+        if let Some(doubt) = doubt {
+            self.message = Some(doubt.to_owned());
+        } else if self.doubt.is_some() && self.message == self.doubt {
+            self.message = None;
+        }
+        self.doubt = doubt.map(str::to_owned);
     }
 
     fn changes_ready(&self, to: bool) -> bool {
@@ -59,12 +70,7 @@ impl Mind {
     /// What the probes of the one beside it say.
     pub fn double_judged(&mut self, health: &Health, moment: &Moment) {
         let probes = &self.now.container.probes;
-        let says = if probes.readiness.is_some() {
-            &health.readiness
-        } else {
-            &health.startup
-        };
-        match (says, &health.startup) {
+        match (health.ready(probes), &health.startup) {
             (Verdict::Good, _) => self.feed(Event::DoubleReady, moment),
             (_, Verdict::Bad(why)) => {
                 self.message = Some(format!("the new one: {why}"));

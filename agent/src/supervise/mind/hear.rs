@@ -97,7 +97,11 @@ impl Mind {
             .held
             .as_ref()
             .is_some_and(|held| held.foreign && held.id == container.id);
+        let since = self.held.as_ref().filter(|_| was_same).and_then(|h| h.since);
         self.hold(&container, run);
+        if let Some(held) = &mut self.held {
+            held.since = since;
+        }
         if let (true, Some(held)) = (is_foreign, &mut self.held) {
             held.foreign = true;
             // No event tells of it.
@@ -218,6 +222,9 @@ impl Mind {
         let known = self.held.is_some();
         self.prev_taken |= known;
         self.hold(container, run_of(container));
+        if let Some(held) = &mut self.held {
+            held.since = Some(moment.at);
+        }
         (self.oom, self.signalled) = (false, false);
         self.look_at = Some(moment.at + LOOK_OVER);
         self.feed(Event::Launched, moment);
@@ -289,7 +296,9 @@ impl Mind {
             self.feed(Event::DoubleFailed, moment);
             return;
         }
-        self.double = Some(held_of(container, run_of(container)));
+        let mut double = held_of(container, run_of(container));
+        double.since = Some(moment.at);
+        self.double = Some(double);
         self.feed(Event::Doubled, moment);
     }
 
@@ -496,6 +505,7 @@ fn held_of(container: &Container, run: String) -> Held {
         stop_signal: container.stop_signal.clone(),
         image_id: container.image_id.clone(),
         ports: container.ports.clone(),
+        since: None,
         foreign: false,
         dead: !container.running,
     }

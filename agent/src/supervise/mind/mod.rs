@@ -100,6 +100,8 @@ pub struct Mind {
     forced: bool,
     trial: Option<Trial>,
     message: Option<String>,
+    /// Why a probe cannot tell, as shown.
+    doubt: Option<String>,
     doing: Option<Action>,
     pending: Option<Action>,
     repair: Vec<Repair>,
@@ -135,6 +137,7 @@ impl Mind {
             forced: false,
             trial: None,
             message: None,
+            doubt: None,
             doing: None,
             pending: None,
             repair: Vec::new(),
@@ -551,5 +554,6 @@ fn attended(held: &Held, passed: bool) -> Attended {
         run: held.run.clone(),
         pid: held.pid,
         passed,
+        since: held.since,
     }
 }

@@ -7,6 +7,7 @@ use crate::supervise::settings::{Container, PullPolicy};
 use crate::supervise::state::Event;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 
 /// One thing to do, with all that it needs.
 #[derive(Debug, Clone)]
@@ -115,6 +116,8 @@ pub struct Held {
     pub image_id: String,
     /// `8080/tcp` → `0.0.0.0:32768`, as bound.
     pub ports: Vec<(String, String)>,
+    /// When this agent has started it.
+    pub since: Option<Instant>,
     /// Not made by us, but taken over as it is.
     pub foreign: bool,
     /// Its death has been counted.
@@ -129,6 +132,8 @@ pub struct Attended {
     pub pid: Option<i64>,
     /// Its startup probe has passed before.
     pub passed: bool,
+    /// When it was started, where this agent has started it.
+    pub since: Option<Instant>,
 }
 
 /// What the next turn of the task's loop is to be.

@@ -502,15 +502,11 @@ impl World {
             true => Verdict::Bad("unwell".into()),
             false => Verdict::Good,
         };
-        let health = Health {
-            startup: if self.unwell {
-                Verdict::Unknown
-            } else {
-                Verdict::Good
-            },
-            readiness: verdict,
-            liveness: Verdict::Unknown,
-        };
+        let mut health = Health::default();
+        if !self.unwell {
+            health.startup = Verdict::Good;
+        }
+        health.readiness = verdict;
         let runs = |daemon: &mut Daemon, id: &str| {
             daemon
                 .inspect(id)
