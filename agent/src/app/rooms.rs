@@ -126,6 +126,10 @@ impl Rooms {
             memory: settings.agent.state_dir.join("supervise.json"),
             registry: registry.clone(),
             pulse: pulse.clone(),
+            credentials: supervise::pull::Credentials {
+                dynamic: None,
+                directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            },
         });
         let metrics = Metrics::new(&settings.metrics, registry);
         let container_metrics = (!containers_listeners.is_empty()).then(|| {

@@ -3,15 +3,12 @@
 //! Identity is label plus id. The name only has to be free: whatever of ours
 //! holds it is moved aside to `<name>.prev`, whatever is not ours is left alone.
 
-use super::PullPolicy;
 use super::body::{LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
 use super::state::{Failure, Signal};
 use crate::chain::Chain;
 use crate::docker::container::{Container, Summary};
-use crate::docker::image::Progress;
 use crate::docker::{Docker, Error};
 use bollard::models::ContainerCreateBody;
-use tokio::sync::watch;
 
 /// What a look found: the container that holds the name, and how many dead
 /// ones of earlier runs lie beside it.
@@ -87,32 +84,6 @@ fn best<'a>(all: &'a [Summary], name: &str) -> Option<&'a Summary> {
         (Some(named), _) => Some(named),
         (None, running) => running,
     }
-}
-
-/// Brings the image here where the policy asks for it.
-pub async fn fetch(
-    docker: Docker,
-    image: String,
-    policy: PullPolicy,
-    progress: watch::Sender<Option<u8>>,
-) -> Result<(), Error> {
-    if policy == PullPolicy::Never {
-        return Ok(());
-    }
-    if policy == PullPolicy::Missing && docker.has_image(&image).await? {
-        return Ok(());
-    }
-    let mut pull = docker.pull(&image).await?;
-    while let Some(Progress { done, total }) = pull.next().await? {
-        let percent = (total > 0).then(|| done.saturating_mul(100) / total.max(1));
-        let percent = percent.and_then(|p| u8::try_from(p.min(100)).ok());
-        progress.send_if_modified(|now| {
-            let changed = *now != percent;
-            *now = percent;
-            changed
-        });
-    }
-    Ok(())
 }
 
 /// Old one aside, new one made and started. On the path from a crash to the

@@ -22,14 +22,14 @@ impl Task {
         match outcome {
             Outcome::Looked(Ok(found)) => self.looked(found),
             Outcome::Looked(Err(error)) => self.look_again(&error),
-            Outcome::Fetched(Ok(())) => {
+            Outcome::Fetched(Ok(_)) => {
                 self.message = None;
                 self.feed(Event::Fetched);
             }
             Outcome::Fetched(Err(error)) => {
-                self.message = Some(Chain(&error).to_string());
-                tracing::warn!(container = self.name(), error = %Chain(&error), "image not fetched");
-                self.feed(Event::FetchFailed);
+                tracing::warn!(container = self.name(), %error, again_in = ?error.again_in, "image not fetched");
+                self.message = Some(error.text);
+                self.feed(Event::FetchFailed(error.again_in));
             }
             Outcome::Launched(Ok(container)) => self.launched(&container),
             Outcome::Launched(Err(error)) => self.launch_failed(error),

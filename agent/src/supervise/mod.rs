@@ -20,6 +20,7 @@ pub mod counts;
 pub mod memory;
 pub mod order;
 pub mod probe;
+pub mod pull;
 pub mod report;
 pub mod restart;
 pub mod settings;
@@ -258,6 +259,8 @@ pub struct Parts {
     pub memory: PathBuf,
     pub registry: prometheus::Registry,
     pub pulse: Pulse,
+    /// Logins for image registries beside those of the config.
+    pub credentials: pull::Credentials,
 }
 
 #[cfg(test)]

@@ -86,7 +86,8 @@ pub enum Event {
     /// The containers that it waits for are there.
     Released,
     Fetched,
-    FetchFailed,
+    /// Asking before that is no use.
+    FetchFailed(Duration),
     Launched,
     LaunchFailed(Failure),
     Exited(Exited),

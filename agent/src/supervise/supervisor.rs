@@ -8,6 +8,7 @@ use super::body::LABEL_CONTAINER;
 use super::counts::Counts;
 use super::memory::{self, Memory};
 use super::order;
+use super::pull::Puller;
 use super::report::Report;
 use super::spec::Spec;
 use super::task::{Goal, Ground, Hint, Task, Wanted};
@@ -43,8 +44,12 @@ pub fn new(parts: Parts) -> (Handle, Supervisor) {
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let (reports, told) = mpsc::channel(REPORTS);
     let remembered = memory::load(&parts.memory);
+    let docker = Docker::new(parts.docker, &parts.registry);
+    let images = parts.settings.images.clone();
+    let puller = Puller::new(docker.clone(), images, parts.credentials, &parts.registry);
     let ground = Ground {
-        docker: Docker::new(parts.docker, &parts.registry),
+        docker,
+        puller,
         log_address: parts.log_address,
         counts: Counts::new(&parts.registry),
         pulse: parts.pulse,
@@ -311,6 +316,7 @@ impl Supervisor {
     fn plan(&mut self, settings: Settings) -> Vec<Change> {
         let address = self.ground.log_address.clone();
         let mut changes = Vec::new();
+        self.ground.puller.configure(settings.images);
         let order: Vec<String> = settings.containers.iter().map(|c| c.name.clone()).collect();
         for container in settings.containers {
             let name = container.name.clone();

@@ -9,6 +9,7 @@ use super::body;
 use super::counts::Counts;
 use super::memory::Entry;
 use super::probe::{self, Verdict};
+use super::pull::{self, Priority, Puller};
 use super::report::Report;
 use super::state::{self, Action, Event, Failure, Policy, Signal, State, Swap, Wish};
 use super::transition;
@@ -69,6 +70,7 @@ pub enum Hint {
 #[derive(Clone)]
 pub struct Ground {
     pub docker: Docker,
+    pub puller: Puller,
     pub log_address: Option<String>,
     pub counts: Counts,
     pub pulse: Pulse,
@@ -77,7 +79,7 @@ pub struct Ground {
 
 pub(super) enum Outcome {
     Looked(Result<Found, docker::Error>),
-    Fetched(Result<(), docker::Error>),
+    Fetched(Result<pull::Fetched, pull::PullError>),
     Launched(Result<docker::container::Container, LaunchError>),
     Signalled(Result<(), docker::Error>),
     Removed(Result<(), docker::Error>),
@@ -109,7 +111,10 @@ pub struct Task {
     pub(super) outage: bool,
     /// The OOM killer struck in this run.
     pub(super) oom: bool,
-    pub(super) progress: (watch::Sender<Option<u8>>, watch::Receiver<Option<u8>>),
+    pub(super) progress: (
+        watch::Sender<pull::Progress>,
+        watch::Receiver<pull::Progress>,
+    ),
     pub(super) probing: JoinSet<()>,
     pub(super) probed: Option<Probe>,
     pub(super) verdict: watch::Receiver<Verdict>,
@@ -171,7 +176,7 @@ impl Task {
             seen: 0,
             outage: false,
             oom: false,
-            progress: watch::channel(None),
+            progress: watch::channel(pull::Progress::default()),
             probing: JoinSet::new(),
             probed: None,
             verdict: watch::channel(Verdict::Unknown).1,
@@ -209,8 +214,8 @@ impl Task {
                 Heard::Tidied(answer) => self.tidied(answer),
                 Heard::Hint(Some(hint)) => self.hinted(hint),
                 Heard::Progress => {
-                    let percent = *self.progress.1.borrow_and_update();
-                    self.message = percent.map(|percent| format!("image pulled to {percent} %"));
+                    let progress = *self.progress.1.borrow_and_update();
+                    self.message = progress.text();
                 }
                 Heard::Verdict => self.judged(),
                 Heard::Timer => continue,
@@ -268,6 +273,8 @@ impl Task {
         }
         if let Some(wish) = self.wish() {
             self.turned = self.now.turn;
+            // Someone wants it now, whatever failed before.
+            self.ground.puller.forgive(&self.now.container.spec.image);
             self.feed(Event::Wish(wish));
             return true;
         }
@@ -397,11 +404,16 @@ impl Task {
             }
             Action::Fetch => {
                 self.tried = Some(self.now.hash.clone());
-                self.progress.0.send_replace(None);
+                self.progress.0.send_replace(pull::Progress::default());
                 let progress = self.progress.0.clone();
-                let (image, policy) = (container.spec.image.clone(), container.pull_policy);
+                let puller = self.ground.puller.clone();
+                let priority = match container.essential {
+                    true => Priority::Essential,
+                    false => Priority::Other,
+                };
                 Box::pin(async move {
-                    Outcome::Fetched(act::fetch(docker, image, policy, progress).await)
+                    let (image, policy) = (&container.spec.image, container.pull_policy);
+                    Outcome::Fetched(puller.fetch(image, policy, priority, &progress).await)
                 })
             }
             Action::Launch => {

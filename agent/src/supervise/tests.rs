@@ -27,6 +27,8 @@ const POLICY: Policy = Policy {
     completes: false,
 };
 
+const PATIENCE: Duration = Duration::from_secs(7);
+
 const CRASH: Event = Event::Exited(Exited {
     class: ExitClass::Error,
     blameless: false,
@@ -140,7 +142,7 @@ fn an_image_is_fetched_only_when_it_is_missing() {
     let (state, action) = step(starting, missing, now);
     assert_eq!(action, Some(Action::Fetch));
     // A registry that said no is not asked again at once.
-    let (state, action) = step(state, Event::FetchFailed, now);
+    let (state, action) = step(state, Event::FetchFailed(PATIENCE), now);
     assert_eq!(action, None);
     assert!(matches!(state, State::Backoff { until, .. } if until > now));
 }
@@ -151,7 +153,7 @@ fn a_replacement_is_fetched_before_the_old_one_is_stopped() {
     let (state, action) = step(running(0, Some(now)), Event::Wish(Wish::Replace), now);
     assert_eq!(state.phase(), Phase::Running);
     assert_eq!(action, Some(Action::Fetch));
-    let (kept, action) = step(state.clone(), Event::FetchFailed, now);
+    let (kept, action) = step(state.clone(), Event::FetchFailed(PATIENCE), now);
     assert_eq!((kept.phase(), action), (Phase::Running, None));
     let (state, action) = step(state, Event::Fetched, now);
     assert_eq!(state.phase(), Phase::Stopping);
@@ -323,9 +325,19 @@ fn a_start_waits_for_the_condition_and_says_for_whom() {
     assert_eq!(gate.as_deref(), Some("waits for db to be ready"));
 }
 
+fn wanted(containers: Vec<Container>) -> Settings {
+    Settings {
+        containers,
+        ..Settings::default()
+    }
+}
+
 fn parts(dir: &std::path::Path, containers: Vec<Container>) -> Parts {
     Parts {
-        settings: Settings { containers },
+        settings: Settings {
+            containers,
+            ..Settings::default()
+        },
         docker: docker::Settings {
             socket: dir.join("docker.sock"),
             timeout: Duration::from_millis(200),
@@ -335,6 +347,7 @@ fn parts(dir: &std::path::Path, containers: Vec<Container>) -> Parts {
         memory: dir.join("supervise.json"),
         registry: prometheus::Registry::new(),
         pulse: Pulse::default(),
+        credentials: Default::default(),
     }
 }
 
@@ -365,7 +378,7 @@ async fn status_and_orders_are_answered_while_docker_is_not_there_or_hangs() {
             );
             handle.stop(Target::All).await.unwrap();
             let containers = vec![container("other", &[])];
-            handle.reload(Settings { containers }).await.unwrap()
+            handle.reload(wanted(containers)).await.unwrap()
         })
         .await
         .unwrap();
@@ -392,7 +405,7 @@ async fn a_reload_says_what_it_replaces_and_what_it_leaves_running() {
     let mut retimed = c;
     retimed.stop_grace_period = Duration::from_secs(5);
     let containers = vec![a, changed, retimed];
-    let changes = handle.reload(Settings { containers }).await.unwrap();
+    let changes = handle.reload(wanted(containers)).await.unwrap();
     let what: Vec<_> = changes.iter().map(|change| change.what).collect();
     assert_eq!(what, ["kept", "replaced", "updated in place"]);
     stop.cancel();

@@ -19,8 +19,6 @@ use tokio::time::Instant;
 const KILL_AGAIN: Duration = Duration::from_secs(10);
 /// Between looks at whether what blocks a container is gone.
 const BLOCKED_RETRY: Duration = Duration::from_secs(30);
-/// Between tries to fetch the image of a replacement while the old one runs.
-const FETCH_RETRY: Duration = Duration::from_secs(30);
 /// Between tries to remove a container for good.
 const REMOVE_RETRY: Duration = Duration::from_secs(60);
 
@@ -82,16 +80,14 @@ pub fn next(state: State, event: Event, now: Instant, policy: &Policy) -> Step {
                 go(State::Starting { climb }, Action::Launch)
             }
         },
-        (State::Fetching { climb, .. }, Event::Fetched)
-        | (
-            State::Fetching {
-                climb,
-                missing: false,
-            },
-            Event::FetchFailed,
-        ) => go(State::Starting { climb }, Action::Launch),
-        // A registry that just said no is not asked again at once.
-        (State::Fetching { climb, .. }, Event::FetchFailed) => failed(climb.max(1), now, policy),
+        (State::Fetching { climb, .. }, Event::Fetched) => {
+            go(State::Starting { climb }, Action::Launch)
+        }
+        // No crash: pulls have a ladder of their own.
+        (State::Fetching { climb, .. }, Event::FetchFailed(again_in)) => stay(State::Backoff {
+            climb,
+            until: now + again_in,
+        }),
         (State::Starting { climb }, Event::Launched) => {
             stay(running(climb, policy.probed.then_some(false), now))
         }
@@ -167,12 +163,12 @@ pub fn next(state: State, event: Event, now: Instant, policy: &Policy) -> Step {
                 ready,
                 swap: Swap::Fetching,
             },
-            Event::FetchFailed,
+            Event::FetchFailed(again_in),
         ) => stay(State::Running {
             climb,
             good_since,
             ready,
-            swap: Swap::Later(now + FETCH_RETRY),
+            swap: Swap::Later(now + again_in),
         }),
 
         // on the way down
