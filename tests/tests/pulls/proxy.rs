@@ -30,10 +30,12 @@ pub struct Request {
 
 #[derive(Default)]
 struct State {
-    /// For requests whose path has this in it, so many times.
+    /// For requests whose path has this in it, so many times. A HEAD that goes before a GET of
+    /// the same is no try of its own.
     faults: Vec<(&'static str, usize, Fault)>,
     requests: Vec<Request>,
-    /// Stalled requests whose client has gone.
+    /// Answers that stall, and those of them whose client has gone.
+    n_stalled: usize,
     n_left: usize,
 }
 
@@ -78,8 +80,14 @@ impl Proxy {
         all
     }
 
-    pub fn n_left(&self) -> usize {
-        self.state.lock().unwrap().n_left
+    /// Some have stalled, and nobody waits for any.
+    pub fn is_left(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        state.n_stalled > 0 && state.n_left == state.n_stalled
+    }
+
+    pub fn n_stalled(&self) -> usize {
+        self.state.lock().unwrap().n_stalled
     }
 }
 
@@ -104,10 +112,9 @@ fn serve(mut client: TcpStream, registry: SocketAddr, state: &Mutex<State>) -> s
     let fault = {
         let mut state = state.lock().unwrap();
         state.requests.push(request.clone());
-        let meant = state
-            .faults
-            .iter_mut()
-            .find(|(path, left, _)| *left > 0 && request.path.contains(path));
+        let meant = state.faults.iter_mut().find(|(path, left, _)| {
+            *left > 0 && request.method != "HEAD" && request.path.contains(path)
+        });
         meant.map(|(_, left, fault)| {
             *left -= 1;
             fault.clone()
@@ -140,7 +147,10 @@ fn serve(mut client: TcpStream, registry: SocketAddr, state: &Mutex<State>) -> s
         client.write_all(&buffer[..n])?;
         sent += n;
     }
-    if let Some(Fault::StallAfter(_)) = fault {
+    if let Some(Fault::StallAfter(_)) = fault
+        && sent == limit
+    {
+        state.lock().unwrap().n_stalled += 1;
         while client.read(&mut byte).is_ok_and(|n| n > 0) {}
         state.lock().unwrap().n_left += 1;
     }
