@@ -34,9 +34,8 @@ struct State {
     /// the same is no try of its own.
     faults: Vec<(&'static str, usize, Fault)>,
     requests: Vec<Request>,
-    /// Answers that stall, and those of them whose client has gone.
+    /// Answers that stalled so far.
     n_stalled: usize,
-    n_left: usize,
 }
 
 pub struct Proxy {
@@ -78,12 +77,6 @@ impl Proxy {
         let mut all = self.requests();
         all.retain(|request| request.path.contains(path));
         all
-    }
-
-    /// Some have stalled, and nobody waits for any.
-    pub fn is_left(&self) -> bool {
-        let state = self.state.lock().unwrap();
-        state.n_stalled > 0 && state.n_left == state.n_stalled
     }
 
     pub fn n_stalled(&self) -> usize {
@@ -152,7 +145,6 @@ fn serve(mut client: TcpStream, registry: SocketAddr, state: &Mutex<State>) -> s
     {
         state.lock().unwrap().n_stalled += 1;
         while client.read(&mut byte).is_ok_and(|n| n > 0) {}
-        state.lock().unwrap().n_left += 1;
     }
     client.shutdown(Shutdown::Both)
 }

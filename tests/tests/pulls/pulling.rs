@@ -102,8 +102,10 @@ fn a_change_of_config_and_a_stop_of_the_agent_end_the_request() {
     });
     assert_eq!(host.pulls("cancelled"), 1);
     assert!(agent.stop().success());
-    // Docker has gone from every request that it had under way.
-    wait::until("nobody waits any more", || {
-        host.proxy.is_left().then_some(())
+    // Docker has one download of a layer at a time, which all pulls under way share: one that
+    // begins anew shows that the pull before it has ended.
+    let _agent = host.place.start(&config("other:1"));
+    wait::until("the layer stalls once more", || {
+        (host.proxy.n_stalled() == 3).then_some(())
     });
 }
