@@ -132,6 +132,10 @@ impl Rooms {
             boot: boot::id(),
             registry: registry.clone(),
             pulse: pulse.clone(),
+            credentials: supervise::pull::Credentials {
+                dynamic: None,
+                directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            },
         });
         let bus = Bus::system();
         let units = &settings.metrics.options.systemd;

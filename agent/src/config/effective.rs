@@ -10,6 +10,8 @@ use crate::listener::Address;
 use crate::logs::enrich::{Piece, Template};
 use crate::logs::output::{self, Kind};
 use crate::logs::{buffer, forward};
+use crate::secret::Source;
+use crate::supervise::pull;
 use crate::supervise::spec::{Logging, Spec};
 use crate::supervise::{Check, Container, Probe};
 use crate::{logs, metrics};
@@ -30,6 +32,7 @@ pub fn text(settings: &Settings) -> String {
     page.section("docker");
     page.line("socket", &path(&settings.docker.socket));
     page.line("timeout", &duration(settings.docker.timeout));
+    images(&mut page, &settings.containers.images);
     for each in &settings.containers.containers {
         container(&mut page, each);
     }
@@ -51,6 +54,22 @@ fn agent(page: &mut Page, settings: &Settings) {
     page.section("agent.log");
     page.line("level", &word(&LEVELS, &settings.telemetry.level));
     page.line("format", &word(&FORMS, &settings.telemetry.form));
+}
+
+fn images(page: &mut Page, images: &pull::Settings) {
+    page.section("images");
+    page.line("stall_timeout", &duration(images.stall_timeout));
+    page.line("pull_timeout", &duration(images.pull_timeout));
+    page.line("docker_config", &path(&images.docker_config));
+    for (registry, named) in &images.credentials {
+        page.section(&format!("images.credentials.{}", key(registry)));
+        page.line("username", &string(&named.username));
+        let place = match &named.password {
+            Source::File(file) => ("file".into(), path(file)),
+            Source::Credential(name) => ("credential".into(), string(name)),
+        };
+        page.some("password", table(&[place]));
+    }
 }
 
 fn container(page: &mut Page, container: &Container) {

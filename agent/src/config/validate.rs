@@ -67,6 +67,7 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
         docker: file.docker,
         containers: supervise::Settings {
             containers: file.containers.into_iter().map(container).collect(),
+            images: file.images,
         },
         metrics: metrics::Settings {
             listen: listen(file.metrics_listen, defaults::metrics_listen),

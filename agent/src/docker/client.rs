@@ -4,7 +4,8 @@ use super::Settings;
 use super::container::{self, Container, Summary};
 use super::error::{Cause, Error};
 use super::events::{self, Events};
-use super::image::{self, Pull};
+use super::image::{self, Local};
+use super::image_pull::{Login, Pull, Way};
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, RestartPolicy, RestartPolicyNameEnum,
 };
@@ -199,9 +200,9 @@ impl Docker {
         .await
     }
 
-    /// Whether an image is on this host. Errors: as of any call, but never
-    /// [`Error::is_not_found`].
-    pub async fn has_image(&self, image: &str) -> Result<bool, Error> {
+    /// The image that a reference means on this host; None where there is none.
+    /// Errors: as of any call, but never [`Error::is_not_found`].
+    pub async fn find_image(&self, image: &str) -> Result<Option<Local>, Error> {
         let client = self.client("inspect image", image).await?;
         image::check_reference(image)?;
         let answer = self
@@ -210,16 +211,29 @@ impl Docker {
             })
             .await;
         match answer {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
+            Ok(found) => Ok(Some(Local::of(found))),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Begins a pull; drive it with [`Pull::next`]. Dropping it ends the pull.
-    pub async fn pull(&self, image: &str) -> Result<Pull, Error> {
+    /// Begins a pull, which ends when nothing comes from the registry for
+    /// `stall`; drive it with [`Pull::next`]. Dropping it ends the pull.
+    pub async fn pull(
+        &self,
+        image: &str,
+        login: Option<&Login>,
+        stall: Duration,
+    ) -> Result<Pull, Error> {
         let client = self.client("pull image", image).await?;
-        Pull::new(&client, image)
+        let version = client.client_version();
+        let way = Way {
+            socket: &self.inner.settings.socket,
+            version: version.to_string(),
+            deadline: self.short(),
+            stall,
+        };
+        Pull::begin(way, image, login).await
     }
 
     /// Follows what happens to containers that carry every given label, from

@@ -28,6 +28,9 @@ pub enum Cause {
     /// was asked may still happen.
     #[error("no answer from docker within {:?}", .0)]
     Late(Duration),
+    /// Docker is there, but no byte came from the registry.
+    #[error("no byte from the registry within {:?}", .0)]
+    Stalled(Duration),
     /// No daemon at the socket; nothing was asked.
     #[error("docker is not reachable: {0}")]
     Absent(String),
@@ -60,7 +63,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.cause {
             Cause::Answer { status, .. } => status >= 500 || status == 429 || status == 409,
-            Cause::Late(_) | Cause::Absent(_) | Cause::Lost(_) | Cause::Other(_) => true,
+            Cause::Late(_)
+            | Cause::Stalled(_)
+            | Cause::Absent(_)
+            | Cause::Lost(_)
+            | Cause::Other(_) => true,
         }
     }
 
@@ -77,6 +84,10 @@ impl Error {
     /// The request itself is wrong (HTTP 400): trying again changes nothing.
     pub fn is_refused(&self) -> bool {
         self.status() == Some(400)
+    }
+
+    pub fn cause(&self) -> &Cause {
+        &self.cause
     }
 
     fn status(&self) -> Option<u16> {
@@ -110,7 +121,7 @@ impl Cause {
 }
 
 /// The innermost cause: the layers above it only repeat "client error".
-fn root(error: &dyn std::error::Error) -> String {
+pub(super) fn root(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

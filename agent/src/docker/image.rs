@@ -1,92 +1,82 @@
-//! Images: pulling them, with progress and an eye on silence.
+//! Images: what a reference says, and what is on this host.
 
 use super::error::{Cause, Error};
-use bollard::errors::Error as Bollard;
-use bollard::models::CreateImageInfo;
-use bollard::query_parameters::CreateImageOptionsBuilder;
-use futures_util::{Stream, StreamExt};
-use std::collections::HashMap;
-use std::pin::Pin;
-use std::time::Duration;
+use bollard::models::ImageInspect;
 
-/// A pull that says nothing for this long is given up.
-const PULL_INACTIVITY: Duration = Duration::from_secs(60);
-/// Layers whose progress is kept; an image has at most 127.
-const LAYER_LIMIT: usize = 256;
+/// Where a name without a registry comes from.
+pub const DOCKER_HUB: &str = "docker.io";
 
-/// A pull under way.
-pub struct Pull {
-    image: String,
-    stream: Pin<Box<dyn Stream<Item = Result<CreateImageInfo, Bollard>> + Send>>,
-    layers: HashMap<String, (i64, i64)>,
+/// An image reference taken apart: `host:5000/team/app:1.2@sha256:…`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference<'a> {
+    /// With its registry where one is written, without tag and digest.
+    pub name: &'a str,
+    pub tag: Option<&'a str>,
+    /// `sha256:…`
+    pub digest: Option<&'a str>,
 }
 
-/// How far a pull is, over all layers known so far. Unit: bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
-    pub done: u64,
-    pub total: u64,
+/// An image on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Local {
+    pub id: String,
+    /// `name@sha256:…`, as registries gave them; none for an image made here.
+    pub digests: Vec<String>,
 }
 
-impl Pull {
-    pub(super) fn new(client: &bollard::Docker, image: &str) -> Result<Pull, Error> {
-        check_reference(image)?;
-        let (name, tag) = split(image);
-        let mut options = CreateImageOptionsBuilder::new().from_image(name);
-        if let Some(tag) = tag {
-            options = options.tag(tag);
-        }
-        Ok(Pull {
-            image: image.to_owned(),
-            stream: Box::pin(client.create_image(Some(options.build()), None, None)),
-            layers: HashMap::new(),
-        })
-    }
-
-    /// Waits for the next sign of life; None when the image is here. Errors:
-    /// the registry's word, or 60 s without one.
-    pub async fn next(&mut self) -> Result<Option<Progress>, Error> {
-        let answer = tokio::time::timeout(PULL_INACTIVITY, self.stream.next()).await;
-        let cause = match answer {
-            Ok(None) => return Ok(None),
-            Ok(Some(Ok(info))) => return Ok(Some(self.note(info))),
-            Ok(Some(Err(error))) => Cause::of(&error),
-            Err(_) => Cause::Late(PULL_INACTIVITY),
+impl<'a> Reference<'a> {
+    pub fn of(image: &'a str) -> Reference<'a> {
+        let (rest, digest) = match image.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (image, None),
         };
-        Err(Error::new("pull image", &self.image, cause))
+        let last = rest.rfind('/').map_or(0, |slash| slash + 1);
+        let (name, tag) = match rest[last..].rfind(':') {
+            Some(colon) => (&rest[..last + colon], Some(&rest[last + colon + 1..])),
+            None => (rest, None),
+        };
+        Reference { name, tag, digest }
     }
 
-    fn note(&mut self, info: CreateImageInfo) -> Progress {
-        if let (Some(layer), Some(detail)) = (info.id, info.progress_detail)
-            && let (Some(current), Some(total)) = (detail.current, detail.total)
-            && info.status.as_deref() == Some("Downloading")
-            && (self.layers.len() < LAYER_LIMIT || self.layers.contains_key(&layer))
-        {
-            self.layers.insert(layer, (current, total));
-        }
-        let sum = |part: fn(&(i64, i64)) -> i64| -> u64 {
-            self.layers
-                .values()
-                .map(|layer| u64::try_from(part(layer)).unwrap_or_default())
-                .sum()
-        };
-        Progress {
-            done: sum(|layer| layer.0),
-            total: sum(|layer| layer.1),
+    /// What a pull asks for. A digest says more than a tag; without either
+    /// Docker would fetch every tag there is, so `latest` is asked for, as its
+    /// own client does.
+    pub fn wanted(&self) -> &'a str {
+        self.digest.or(self.tag).unwrap_or("latest")
+    }
+
+    /// The registry's host, with its port: the first part of the name where it
+    /// can be one, as Docker itself decides.
+    pub fn registry(&self) -> &'a str {
+        match self.name.split_once('/') {
+            Some((first, _)) if first == "localhost" || first.contains(['.', ':']) => first,
+            _ => DOCKER_HUB,
         }
     }
 }
 
-/// `name`, and the tag or digest to ask for. Without one Docker would fetch
-/// every tag there is, so `latest` is asked for, as its own client does.
-fn split(image: &str) -> (&str, Option<&str>) {
-    if image.contains('@') {
-        return (image, None);
+impl Local {
+    pub(super) fn of(found: ImageInspect) -> Local {
+        Local {
+            id: found.id.unwrap_or_default(),
+            digests: found.repo_digests.unwrap_or_default(),
+        }
     }
-    let last = image.rfind('/').map_or(0, |slash| slash + 1);
-    match image[last..].rfind(':') {
-        Some(colon) => (&image[..last + colon], Some(&image[last + colon + 1..])),
-        None => (image, Some("latest")),
+
+    /// The digest under which the registry of `name` knows it.
+    pub fn digest_of(&self, name: &str) -> Option<&str> {
+        let short = name.strip_prefix("docker.io/").unwrap_or(name);
+        let short = short.strip_prefix("library/").unwrap_or(short);
+        let known = self.digests.iter().filter_map(|one| one.split_once('@'));
+        known
+            .filter(|(known, _)| *known == name || *known == short)
+            .map(|(_, digest)| digest)
+            .next()
+    }
+
+    pub fn has_digest(&self, digest: &str) -> bool {
+        let known = self.digests.iter().filter_map(|one| one.split_once('@'));
+        known.map(|(_, known)| known).any(|known| known == digest)
     }
 }
 
@@ -106,15 +96,41 @@ pub(super) fn check_reference(image: &str) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_reference, split};
+    use super::{Local, Reference, check_reference};
 
     #[test]
     fn a_reference_is_split_at_its_tag_not_at_its_port() {
-        assert_eq!(split("app"), ("app", Some("latest")));
-        assert_eq!(split("host:5000/app"), ("host:5000/app", Some("latest")));
-        assert_eq!(split("host:5000/app:1.2"), ("host:5000/app", Some("1.2")));
-        let pinned = "app@sha256:00ff";
-        assert_eq!(split(pinned), (pinned, None));
+        let cases = [
+            ("app", "app", "latest", "docker.io"),
+            ("team/app:1", "team/app", "1", "docker.io"),
+            ("host:5000/app", "host:5000/app", "latest", "host:5000"),
+            ("host:5000/app:1.2", "host:5000/app", "1.2", "host:5000"),
+            ("localhost/app", "localhost/app", "latest", "localhost"),
+            ("app@sha256:00ff", "app", "sha256:00ff", "docker.io"),
+            (
+                "r.example/app:1.2@sha256:00ff",
+                "r.example/app",
+                "sha256:00ff",
+                "r.example",
+            ),
+        ];
+        for (image, name, wanted, registry) in cases {
+            let reference = Reference::of(image);
+            let found = (reference.name, reference.wanted(), reference.registry());
+            assert_eq!(found, (name, wanted, registry), "{image}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_known_by_the_registry_that_gave_it() {
+        let local = Local {
+            id: String::new(),
+            digests: vec!["a.example/app@sha256:1".into(), "app@sha256:2".into()],
+        };
+        assert_eq!(local.digest_of("a.example/app"), Some("sha256:1"));
+        assert_eq!(local.digest_of("docker.io/library/app"), Some("sha256:2"));
+        assert_eq!(local.digest_of("b.example/app"), None);
+        assert!(local.has_digest("sha256:2") && !local.has_digest("sha256:3"));
     }
 
     #[test]

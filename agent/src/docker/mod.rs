@@ -3,8 +3,8 @@
 //! A [`Docker`] is a cheap, cloneable client. It connects on the first call,
 //! agrees on the API version at each new connection, and never waits longer
 //! than a call's deadline: [`Settings::timeout`] for small questions, twice
-//! that for a list, 60 s to create or start, 120 s to remove, 60 s without a
-//! byte for a pull. A socket that is absent, hung or replaced costs the caller
+//! that for a list, 60 s to create or start, 120 s to remove, and for a pull as
+//! long without a byte as its caller says. A socket that is absent, hung or replaced costs the caller
 //! one error; the next call connects anew.
 //!
 //! What it does not know: which containers are wanted, what a failure means
@@ -17,6 +17,7 @@ pub mod events;
 pub mod exec;
 pub mod health;
 pub mod image;
+pub mod image_pull;
 
 pub use client::Docker;
 pub use error::Error;

@@ -5,19 +5,17 @@
 
 use super::body::{self, LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
 use super::mind::{self, FetchError, Outcome, Repair, Work};
-use super::settings::{PullPolicy, Takeover};
+use super::pull::{self, Puller};
+use super::settings::Takeover;
 use super::state::{Failure, Signal};
 use crate::chain::Chain;
 use crate::docker::container::{Container, Summary};
-use crate::docker::image::Progress;
 use crate::docker::{Docker, Error};
 use bollard::models::ContainerCreateBody;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// Between tries to fetch an image.
-const FETCH_RETRY: Duration = Duration::from_secs(30);
 /// Between looks at whether a container that has to go has gone.
 const EVICTION_LOOK: Duration = Duration::from_millis(200);
 
@@ -55,18 +53,30 @@ struct Launch {
 /// Does one thing to Docker and says what came of it.
 pub async fn perform(
     docker: Docker,
+    puller: Puller,
     log_address: Option<String>,
     work: Work,
-    progress: watch::Sender<Option<u8>>,
+    progress: watch::Sender<pull::Progress>,
 ) -> Outcome {
     match work {
         Work::Look { name, foreign } => Outcome::Looked(look(&docker, &name, foreign).await),
-        Work::Fetch { image, policy } => {
-            let fetched = fetch(docker, image, policy, progress).await;
-            Outcome::Fetched(fetched.map_err(|error| FetchError {
-                text: Chain(&error).to_string(),
-                again_in: FETCH_RETRY,
-            }))
+        Work::Fetch {
+            image,
+            policy,
+            priority,
+            fresh,
+        } => {
+            if fresh {
+                puller.forgive(&image);
+            }
+            let fetched = puller.fetch(&image, policy, priority, &progress).await;
+            Outcome::Fetched(match fetched {
+                Ok(_) => Ok(()),
+                Err(error) => Err(FetchError {
+                    text: error.text,
+                    again_in: error.again_in,
+                }),
+            })
         }
         Work::Launch(order) => Outcome::Launched(match prepare(docker, log_address, order) {
             Ok(ready) => launch(ready).await,
@@ -199,32 +209,6 @@ fn best<'a>(all: &'a [Summary], name: &str) -> Option<&'a Summary> {
         (Some(named), _) => Some(named),
         (None, running) => running,
     }
-}
-
-/// Brings the image here where the policy asks for it.
-async fn fetch(
-    docker: Docker,
-    image: String,
-    policy: PullPolicy,
-    progress: watch::Sender<Option<u8>>,
-) -> Result<(), Error> {
-    if policy == PullPolicy::Never {
-        return Ok(());
-    }
-    if policy == PullPolicy::Missing && docker.has_image(&image).await? {
-        return Ok(());
-    }
-    let mut pull = docker.pull(&image).await?;
-    while let Some(Progress { done, total }) = pull.next().await? {
-        let percent = (total > 0).then(|| done.saturating_mul(100) / total.max(1));
-        let percent = percent.and_then(|p| u8::try_from(p.min(100)).ok());
-        progress.send_if_modified(|now| {
-            let changed = *now != percent;
-            *now = percent;
-            changed
-        });
-    }
-    Ok(())
 }
 
 /// Old one aside, new one made and started. On the path from a crash to the

@@ -24,6 +24,7 @@ pub mod mind;
 pub mod order;
 mod orders;
 pub mod probe;
+pub mod pull;
 pub mod restart;
 pub mod settings;
 pub mod spec;
@@ -325,6 +326,8 @@ pub struct Parts {
     pub boot: String,
     pub registry: prometheus::Registry,
     pub pulse: Pulse,
+    /// Logins for image registries beside those of the config.
+    pub credentials: pull::Credentials,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What supervision is told: the checked form of `[containers.*]`.
 
+use super::pull;
 use super::spec::Spec;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     pub containers: Vec<Container>,
+    pub images: pull::Settings,
 }
 
 #[derive(Debug, Clone, PartialEq)]

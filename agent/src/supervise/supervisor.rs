@@ -12,6 +12,7 @@ use super::memory::{self, Entry, Memory};
 use super::mind::{Goal, Hint, Report, Wanted};
 use super::order;
 use super::orders::{Pause, remembered_pause};
+use super::pull::Puller;
 use super::spec::Spec;
 use super::task::{Ground, Task};
 use super::watcher::{self, Notice};
@@ -47,8 +48,12 @@ pub fn new(parts: Parts) -> (Handle, Supervisor) {
     let (reports, told) = mpsc::channel(REPORTS);
     let folder = parts.memory.parent().unwrap_or(Path::new("."));
     let remembered = memory::load(&parts.memory, &parts.boot);
+    let docker = Docker::new(parts.docker, &parts.registry);
+    let images = parts.settings.images.clone();
+    let puller = Puller::new(docker.clone(), images, parts.credentials, &parts.registry);
     let ground = Ground {
-        docker: Docker::new(parts.docker, &parts.registry),
+        docker,
+        puller,
         log_address: parts.log_address,
         counts: Counts::new(&parts.registry),
         audit: Audit::open(folder, &parts.registry),
@@ -322,6 +327,7 @@ impl Supervisor {
     pub(super) fn plan(&mut self, settings: Settings) -> Vec<Change> {
         let address = self.ground.log_address.clone();
         let mut changes = Vec::new();
+        self.ground.puller.configure(settings.images);
         let order: Vec<String> = settings.containers.iter().map(|c| c.name.clone()).collect();
         for container in settings.containers {
             let name = container.name.clone();

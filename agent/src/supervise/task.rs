@@ -11,6 +11,7 @@ use super::drain;
 use super::memory::Entry;
 use super::mind::{Attended, Hint, Mind, Moment, Next, Note, Outcome, Report, Wanted, Work};
 use super::probe::{self, Health};
+use super::pull::{self, Puller};
 use super::settings::Probes;
 use super::state::State;
 use crate::docker::{self, Docker};
@@ -33,6 +34,7 @@ const FINISH: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Ground {
     pub docker: Docker,
+    pub puller: Puller,
     pub log_address: Option<String>,
     pub counts: Counts,
     pub audit: Audit,
@@ -47,7 +49,10 @@ pub struct Task {
     mind: Mind,
     doing: Option<Doing>,
     tidying: Option<BoxFuture<'static, Result<bool, docker::Error>>>,
-    progress: (watch::Sender<Option<u8>>, watch::Receiver<Option<u8>>),
+    progress: (
+        watch::Sender<pull::Progress>,
+        watch::Receiver<pull::Progress>,
+    ),
     probes: Attendance,
     double: Attendance,
     draining: Option<(String, drain::Watch)>,
@@ -96,7 +101,7 @@ impl Task {
             mind: Mind::new(now, entry, &moment()),
             doing: None,
             tidying: None,
-            progress: watch::channel(None),
+            progress: watch::channel(pull::Progress::default()),
             probes: Attendance::none(),
             double: Attendance::none(),
             draining: None,
@@ -134,8 +139,8 @@ impl Task {
                 }
                 Heard::Hint(Some(hint)) => self.mind.hinted(hint, &moment()),
                 Heard::Progress => {
-                    let percent = *self.progress.1.borrow_and_update();
-                    self.mind.pulled(percent);
+                    let progress = *self.progress.1.borrow_and_update();
+                    self.mind.pulled(progress.text());
                 }
                 Heard::Health => {
                     let health = self.probes.health.borrow_and_update().clone();
@@ -228,11 +233,12 @@ impl Task {
             Work::Launch(_) | Work::Double(_) | Work::Promote { .. }
         );
         if matches!(work, Work::Fetch { .. }) {
-            self.progress.0.send_replace(None);
+            self.progress.0.send_replace(pull::Progress::default());
         }
         let progress = self.progress.0.clone();
         let work = act::perform(
             self.ground.docker.clone(),
+            self.ground.puller.clone(),
             self.ground.log_address.clone(),
             work,
             progress,

@@ -336,9 +336,19 @@ fn a_start_waits_for_the_condition_and_says_for_whom() {
     assert_eq!(gate.as_deref(), Some("waits for db to be ready"));
 }
 
+fn wanted(containers: Vec<Container>) -> Settings {
+    Settings {
+        containers,
+        ..Settings::default()
+    }
+}
+
 fn parts(dir: &std::path::Path, containers: Vec<Container>) -> Parts {
     Parts {
-        settings: Settings { containers },
+        settings: Settings {
+            containers,
+            ..Settings::default()
+        },
         docker: docker::Settings {
             socket: dir.join("docker.sock"),
             timeout: Duration::from_millis(200),
@@ -349,6 +359,7 @@ fn parts(dir: &std::path::Path, containers: Vec<Container>) -> Parts {
         boot: "b1".into(),
         registry: prometheus::Registry::new(),
         pulse: Pulse::default(),
+        credentials: Default::default(),
     }
 }
 
@@ -379,7 +390,7 @@ async fn status_and_orders_are_answered_while_docker_is_not_there_or_hangs() {
             );
             handle.stop(Target::All, Haste::default()).await.unwrap();
             let containers = vec![container("other", &[])];
-            handle.reload(Settings { containers }).await.unwrap()
+            handle.reload(wanted(containers)).await.unwrap()
         })
         .await
         .unwrap();
@@ -406,7 +417,7 @@ async fn a_reload_says_what_it_replaces_and_what_it_leaves_running() {
     let mut retimed = c;
     retimed.stop_grace_period = Duration::from_secs(5);
     let containers = vec![a, changed, retimed];
-    let changes = handle.reload(Settings { containers }).await.unwrap();
+    let changes = handle.reload(wanted(containers)).await.unwrap();
     let what: Vec<_> = changes.iter().map(|change| change.what).collect();
     assert_eq!(what, ["kept", "replaced", "updated in place"]);
     stop.cancel();

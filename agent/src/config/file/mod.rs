@@ -5,6 +5,7 @@
 //! keeps its place and waits for `validate`.
 
 mod containers;
+mod images;
 mod logs;
 mod metrics;
 mod probes;
@@ -20,6 +21,7 @@ use crate::config::values;
 use crate::host::roots::Roots;
 use crate::listener::Address;
 use crate::metrics::{COLLECTORS, OPTIONAL, Options, why_left_out};
+use crate::supervise::pull;
 use crate::{cloud, docker, telemetry};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,6 +66,7 @@ pub struct File {
     pub node: Vec<(String, String)>,
     pub cloud: cloud::Settings,
     pub docker: docker::Settings,
+    pub images: pull::Settings,
     pub containers: Vec<ContainerFile>,
     pub metrics_listen: Option<Vec<Located<Address>>>,
     pub collectors: Vec<String>,
@@ -100,6 +103,7 @@ pub fn read(entries: &[Entry], report: &Report) -> File {
             node: node(root.take("node")),
             cloud: root.take("cloud").table(cloud),
             docker: root.take("docker").table(docker),
+            images: root.take("images").table(images::images),
             containers: root.take("containers").named(containers::container),
             metrics_listen,
             collectors,

@@ -97,7 +97,11 @@ impl Mind {
             .held
             .as_ref()
             .is_some_and(|held| held.foreign && held.id == container.id);
-        let since = self.held.as_ref().filter(|_| was_same).and_then(|h| h.since);
+        let since = self
+            .held
+            .as_ref()
+            .filter(|_| was_same)
+            .and_then(|h| h.since);
         self.hold(&container, run);
         if let Some(held) = &mut self.held {
             held.since = since;

@@ -20,6 +20,7 @@ pub use work::{Attended, FetchError, Held, Launch, Next, Note, Outcome, Repair, 
 
 use super::act;
 use super::memory::Entry;
+use super::pull::Priority;
 use super::settings::{Container, Order};
 use super::state::{Action, Drainage, Event, Policy, Signal, State, Step, Swap};
 use super::{Phase, transition};
@@ -98,6 +99,8 @@ pub struct Mind {
     turned: u64,
     /// An operator's restart brings the changed one in without its turn.
     forced: bool,
+    /// The next pull is asked for by someone.
+    fresh: bool,
     trial: Option<Trial>,
     message: Option<String>,
     /// Why a probe cannot tell, as shown.
@@ -135,6 +138,7 @@ impl Mind {
             tried: None,
             turned: now.turn,
             forced: false,
+            fresh: false,
             trial: None,
             message: None,
             doubt: None,
@@ -341,9 +345,9 @@ impl Mind {
         }
     }
 
-    /// How far the pull is, in percent.
-    pub fn pulled(&mut self, percent: Option<u8>) {
-        self.message = percent.map(|percent| format!("image pulled to {percent} %"));
+    /// How far the pull is, in words.
+    pub fn pulled(&mut self, far: Option<String>) {
+        self.message = far;
     }
 
     fn policy(&self, moment: &Moment) -> Policy {
@@ -380,6 +384,7 @@ impl Mind {
         self.state = state;
         if let Event::Wish(_) = event {
             self.tried = Some(self.target().1);
+            self.fresh = true;
         }
         self.settle(&before, event, moment);
         self.mind_the_probes();
@@ -464,9 +469,15 @@ impl Mind {
             }
             Action::Fetch => {
                 self.tried = Some(hash);
+                let priority = match container.essential {
+                    true => Priority::Essential,
+                    false => Priority::Other,
+                };
                 Work::Fetch {
                     image: container.spec.image.clone(),
                     policy: container.pull_policy,
+                    priority,
+                    fresh: std::mem::take(&mut self.fresh),
                 }
             }
             Action::Launch => {

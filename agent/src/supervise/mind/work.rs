@@ -3,6 +3,7 @@
 use crate::docker;
 use crate::supervise::act::{Found, LaunchError};
 use crate::supervise::audit::Record;
+use crate::supervise::pull::Priority;
 use crate::supervise::settings::{Container, PullPolicy};
 use crate::supervise::state::Event;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ pub enum Work {
     Fetch {
         image: String,
         policy: PullPolicy,
+        priority: Priority,
+        /// Somebody asks for it anew: what went wrong before counts no more.
+        fresh: bool,
     },
     Launch(Launch),
     Double(Launch),
