@@ -17,6 +17,7 @@ pub mod act;
 pub mod answer;
 pub mod body;
 pub mod counts;
+pub mod jobs;
 pub mod memory;
 pub mod order;
 pub mod probe;
