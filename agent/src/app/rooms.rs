@@ -10,11 +10,12 @@ use crate::heartbeat::Heartbeat;
 use crate::host::sockets::{self, BindError, Inherited};
 use crate::http::{self, Door, Handler};
 use crate::listener::{Address, Listener};
+use crate::logs;
 use crate::metrics::Metrics;
 use crate::metrics::containers::{self, ContainerMetrics, Lister};
 use crate::pulse::Pulse;
+use crate::supervise::{self, jobs};
 use crate::telemetry::Telemetry;
-use crate::{logs, supervise};
 use anyhow::Context;
 use std::collections::BTreeSet;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -42,6 +43,7 @@ pub struct Rooms {
     pub telemetry: Telemetry,
     pub identity: Identity,
     pub supervise: supervise::Handle,
+    pub jobs: jobs::Handle,
     pub logs: logs::Handle,
     pub metrics: Arc<Metrics>,
     pub heartbeat: Arc<Heartbeat>,
@@ -61,6 +63,7 @@ pub struct Rooms {
 /// What waits to be spawned.
 struct Ready {
     supervisor: supervise::Supervisor,
+    jobs: jobs::Jobs,
     logs: logs::Logs,
     forward: Vec<Listener>,
     metrics: Vec<Listener>,
@@ -127,6 +130,15 @@ impl Rooms {
             registry: registry.clone(),
             pulse: pulse.clone(),
         });
+        let (jobs, jobs_room) = jobs::new(jobs::Parts {
+            settings: settings.jobs.clone(),
+            docker: supervisor.docker(),
+            log_address: log_address(&forward),
+            memory: settings.agent.state_dir.join("jobs.json"),
+            registry: registry.clone(),
+            pulse: pulse.clone(),
+            clock: Arc::new(SystemTime::now),
+        });
         let metrics = Metrics::new(&settings.metrics, registry);
         let container_metrics = (!containers_listeners.is_empty()).then(|| {
             containers::open(containers::Parts {
@@ -151,6 +163,7 @@ impl Rooms {
             telemetry,
             identity,
             supervise,
+            jobs,
             logs,
             metrics,
             heartbeat,
@@ -161,6 +174,7 @@ impl Rooms {
             _claim: state,
             ready: Some(Ready {
                 supervisor,
+                jobs: jobs_room,
                 logs: logs_room,
                 forward,
                 metrics: metrics_listeners,
@@ -181,6 +195,7 @@ impl Rooms {
         let control = Control {
             snapshot: snapshot::source(self),
             supervise: self.supervise.clone(),
+            jobs: self.jobs.clone(),
             commands: commands.clone(),
         };
         self.serve("control", vec![ready.control], None, Arc::new(control));
@@ -196,6 +211,7 @@ impl Rooms {
         let (intake, drain) = (self.intake.clone(), self.drain.clone());
         self.start("logs", ready.logs.run(ready.forward, intake.clone(), drain));
         self.start("supervision", ready.supervisor.run(intake.clone()));
+        self.start("jobs", ready.jobs.run(intake.clone()));
         let metadata = self.identity.clone().learn_metadata(
             self.settings.cloud.clone(),
             ready.resolver,

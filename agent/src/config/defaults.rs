@@ -12,6 +12,10 @@ pub const OUTPUT: &str = "stdout";
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub const STOP_GRACE_PERIOD: Duration = Duration::from_secs(30);
+pub const TIME_ZONE: &str = "UTC";
+pub const CATCH_UP_WITHIN: Duration = Duration::from_secs(3600);
+pub const JOB_HISTORY: usize = 10;
+
 pub const PROBE_PERIOD: Duration = Duration::from_secs(5);
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const PROBE_FAILURES: u32 = 3;

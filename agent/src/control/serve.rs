@@ -5,7 +5,7 @@
 
 use super::protocol::{Answer, Status};
 use crate::http::{self, Handler, Reply, ReplyFuture, Request};
-use crate::supervise::{self, CommandError, Target};
+use crate::supervise::{self, CommandError, Target, jobs};
 use hyper::Method;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,7 @@ pub type Snapshot = dyn Fn() -> Status + Send + Sync;
 pub struct Control {
     pub snapshot: Arc<Snapshot>,
     pub supervise: supervise::Handle,
+    pub jobs: jobs::Handle,
     pub commands: mpsc::Sender<Command>,
 }
 
@@ -31,6 +32,7 @@ impl Handler for Control {
         let route = Route::of(request.method(), request.uri().path());
         let snapshot = self.snapshot.clone();
         let supervise = self.supervise.clone();
+        let jobs = self.jobs.clone();
         let commands = self.commands.clone();
         Box::pin(async move {
             match route {
@@ -38,6 +40,11 @@ impl Handler for Control {
                 Ok(Route::Reload) => answered(reload(&commands).await),
                 Ok(Route::Act(act, target)) => {
                     info!(?act, ?target, "operator command");
+                    if let Target::Named(name) = &target
+                        && jobs.knows(name)
+                    {
+                        return answered(perform_job(&jobs, act, name).await);
+                    }
                     answered(perform(&supervise, act, target).await)
                 }
                 Err(status) => http::text(status, reason(status)),
@@ -116,6 +123,28 @@ async fn perform(supervise: &supervise::Handle, act: Act, target: Target) -> Ans
     };
     match result {
         Ok(done) => Answer::done(vec![format!("{object}: {done}")]),
+        Err(error) => Answer::refused(vec![error.to_string()]),
+    }
+}
+
+/// A start is answered when the run is decided upon, a stop when the runs have ended.
+async fn perform_job(jobs: &jobs::Handle, act: Act, name: &str) -> Answer {
+    let result = match act {
+        Act::Start => jobs
+            .start(name)
+            .await
+            .map(|run| format!("run {run} begins")),
+        Act::Stop => jobs.stop(name).await.map(|is_over| match is_over {
+            true => "no run is under way".into(),
+            false => "to be stopped as soon as Docker answers".into(),
+        }),
+        Act::Restart => {
+            let text = format!("{name} is a job: use stop and start");
+            return Answer::refused(vec![text]);
+        }
+    };
+    match result {
+        Ok(done) => Answer::done(vec![format!("{name}: {done}")]),
         Err(error) => Answer::refused(vec![error.to_string()]),
     }
 }

@@ -125,6 +125,11 @@ enum Heard {
 }
 
 impl Supervisor {
+    /// The connection to Docker, for those who share it.
+    pub fn docker(&self) -> Docker {
+        self.ground.docker.clone()
+    }
+
     /// Supervises until `stop`. Containers are left running: they outlive the agent.
     pub async fn run(mut self, stop: CancellationToken) {
         let beat = self.ground.pulse.register("supervisor", ALLOWANCE);

@@ -5,10 +5,12 @@
 //! keeps its place and waits for `validate`.
 
 mod containers;
+mod jobs;
 mod logs;
 mod metrics;
 
 pub use containers::{CONDITIONS, ContainerFile, PULL_POLICIES};
+pub use jobs::{JobFile, OVERLAPS};
 pub use logs::{InputFile, LogsFile, WHEN_FULL};
 
 use crate::config::defaults;
@@ -64,6 +66,7 @@ pub struct File {
     pub cloud: cloud::Settings,
     pub docker: docker::Settings,
     pub containers: Vec<ContainerFile>,
+    pub jobs: Vec<JobFile>,
     pub metrics_listen: Option<Vec<Located<Address>>>,
     pub collectors: Vec<String>,
     pub roots: Roots,
@@ -100,6 +103,7 @@ pub fn read(entries: &[Entry], report: &Report) -> File {
             cloud: root.take("cloud").table(cloud),
             docker: root.take("docker").table(docker),
             containers: root.take("containers").named(containers::container),
+            jobs: root.take("jobs").named(jobs::job),
             metrics_listen,
             collectors,
             roots,
