@@ -4,6 +4,8 @@
 //! request. It can be told to misbehave: `/fail`, `/heal`, `/exit?code=N`,
 //! `/log?n=N&from=ID&bytes=SIZE&plain=1` (prints N lines, `bytes` long, numbered from `from`).
 //!
+//! `app job SECONDS CODE`: works for so long, then ends with that code.
+//!
 //! `falcon`: plays the sensor: says once what it can see of the host, then stays.
 
 use std::io::{BufRead, BufReader, Write};
@@ -37,7 +39,12 @@ fn main() {
     if name.ends_with("falcon") {
         sensor();
     }
-    serve(arguments.next().and_then(|port| port.parse().ok()).unwrap_or(8080));
+    let first = arguments.next();
+    if first.as_deref() == Some("job") {
+        let mut number = || arguments.next().and_then(|text| text.parse::<i32>().ok()).unwrap_or(0);
+        work(number(), number());
+    }
+    serve(first.and_then(|port| port.parse().ok()).unwrap_or(8080));
 }
 
 fn say(line: &str) {
@@ -45,6 +52,12 @@ fn say(line: &str) {
     // Nobody reads any more: go on all the same.
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n"));
     let _ = out.flush();
+}
+
+fn work(seconds: i32, code: i32) -> ! {
+    say(&format!("{{\"level\":\"info\",\"message\":\"working\",\"seconds\":{seconds}}}"));
+    thread::sleep(Duration::from_secs(seconds.unsigned_abs().into()));
+    process::exit(code);
 }
 
 fn sensor() -> ! {

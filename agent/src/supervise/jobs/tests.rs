@@ -108,11 +108,8 @@ impl Desk {
 
     /// The agent is replaced by another that knows what was written down.
     fn restart(&mut self) {
-        let text = memory::text(&BTreeMap::from([("cleanup", &self.job)]));
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("jobs.json");
-        memory::save(&path, &text).unwrap();
-        self.job = memory::load(&path).remove("cleanup").unwrap();
+        let text = serde_json::to_string(&self.job).unwrap();
+        self.job = serde_json::from_str(&text).unwrap();
         self.mono += Duration::from_secs(5);
     }
 
@@ -136,6 +133,27 @@ fn missed(effects: &[Effect]) -> usize {
         _ => 0,
     };
     effects.iter().map(n).sum()
+}
+
+#[test]
+fn what_was_saved_is_remembered_and_what_is_unreadable_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.json");
+    assert!(memory::load(&path).is_empty());
+    let mut desk = Desk::new(policy("0 4 * * *"), "2026-11-21T04:00:00Z");
+    desk.feed(Event::Start);
+    desk.launched(1, 1);
+    let text = memory::text(&BTreeMap::from([("cleanup", &desk.job)]));
+    memory::save(&path, &text).unwrap();
+    let loaded = memory::load(&path).remove("cleanup").unwrap();
+    desk.restart();
+    assert_eq!(loaded, desk.job);
+    for bad in ["{\"version\":1,\"jo", "{\"version\":9,\"jobs\":{}}", "\0"] {
+        std::fs::write(&path, bad).unwrap();
+        assert!(memory::load(&path).is_empty());
+        let aside = folder.path().join("jobs.json.bad");
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), bad);
+    }
 }
 
 #[test]
