@@ -108,6 +108,7 @@ fn wrong(error: &ScheduleError) -> Wrong {
         ScheduleError::Part { field, .. } if *field == "month" => {
             "numbers from 1 or JAN to DEC, with \",\", \"-\", \"/\""
         }
+        ScheduleError::Never => "none of its months has such a day",
         _ => "parts are \"*\", \"5\", \"1-5\", \"*/15\", \"1,31\"",
     };
     Wrong::new(quoted_fault(error)).help(help)

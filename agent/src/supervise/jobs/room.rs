@@ -171,6 +171,7 @@ impl Jobs {
             self.riding.clear();
             self.take_saved(saved);
         }
+        self.held.clear();
         self.save();
         if let Some(saved) = self.saving.join_next().await {
             self.riding.clear();
