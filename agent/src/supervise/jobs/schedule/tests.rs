@@ -273,7 +273,7 @@ impl Fields {
             let mut skipped = shown + MINUTE;
             while skipped < local {
                 due |= self.matches(skipped);
-                skipped = skipped + MINUTE;
+                skipped += MINUTE;
             }
             seen.insert(local);
             if due && now >= from {
