@@ -8,6 +8,7 @@
 //! `ok`, `fail`, `deaf` (ignores SIGTERM and hangs), `fork` (hangs, and so does its child), `session`
 //! (hangs in a session of its own, its parent gone, its output closed), `leave` (ends, its child hangs on
 //! to its output), `flood` (100 MB), `garbage` (no UTF-8), `once` (fails when run twice at a time).
+//! `app job SECONDS CODE`: works for so long, then ends with that code.
 //!
 //! `falcon`: plays the sensor: says once what it can see of the host, then stays.
 
@@ -48,6 +49,11 @@ fn main() {
     let first = arguments.next();
     if first.as_deref() == Some("check") {
         check(arguments.next().as_deref());
+        return;
+    }
+    if first.as_deref() == Some("job") {
+        let mut number = || arguments.next().and_then(|text| text.parse::<i32>().ok()).unwrap_or(0);
+        work(number(), number());
     }
     serve(first.and_then(|port| port.parse().ok()).unwrap_or(8080));
 }
@@ -57,6 +63,12 @@ fn say(line: &str) {
     // Nobody reads any more: go on all the same.
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n"));
     let _ = out.flush();
+}
+
+fn work(seconds: i32, code: i32) -> ! {
+    say(&format!("{{\"level\":\"info\",\"message\":\"working\",\"seconds\":{seconds}}}"));
+    thread::sleep(Duration::from_secs(seconds.unsigned_abs().into()));
+    process::exit(code);
 }
 
 fn sensor() -> ! {

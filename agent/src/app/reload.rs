@@ -52,6 +52,10 @@ async fn apply(rooms: &mut Rooms, loaded: Loaded) -> Answer {
         Ok(changes) => changes,
         Err(error) => return Answer::refused(vec![error.to_string()]),
     };
+    let jobs = match rooms.jobs.reload(settings.jobs.clone()).await {
+        Ok(changes) => changes,
+        Err(error) => return Answer::refused(vec![error.to_string()]),
+    };
     rooms.settings = settings;
     rooms.files = files;
     rooms.config_state.taken(&rooms.files, SystemTime::now());
@@ -59,6 +63,8 @@ async fn apply(rooms: &mut Rooms, loaded: Loaded) -> Answer {
         .iter()
         .map(|change| format!("{}: {}", change.name, change.what))
         .collect();
+    let jobs = jobs.iter();
+    lines.extend(jobs.map(|change| format!("job {}: {}", change.name, change.what)));
     if lines.is_empty() {
         lines.push("no containers".into());
     }

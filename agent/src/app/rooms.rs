@@ -13,11 +13,12 @@ use crate::host::bus::systemd1::Systemd1;
 use crate::host::sockets::{self, BindError, Inherited};
 use crate::http::{self, Door, Handler};
 use crate::listener::{Address, Listener};
+use crate::logs;
 use crate::metrics::containers::{self, ContainerMetrics, Lister};
 use crate::metrics::{self, Metrics};
 use crate::pulse::Pulse;
+use crate::supervise::{self, jobs};
 use crate::telemetry::Telemetry;
-use crate::{logs, supervise};
 use anyhow::Context;
 use std::collections::BTreeSet;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -45,6 +46,7 @@ pub struct Rooms {
     pub telemetry: Telemetry,
     pub identity: Identity,
     pub supervise: supervise::Handle,
+    pub jobs: jobs::Handle,
     pub logs: logs::Handle,
     pub metrics: Arc<Metrics>,
     pub heartbeat: Arc<Heartbeat>,
@@ -64,6 +66,7 @@ pub struct Rooms {
 /// What waits to be spawned.
 struct Ready {
     supervisor: supervise::Supervisor,
+    jobs: jobs::Jobs,
     logs: logs::Logs,
     forward: Vec<Listener>,
     metrics: Vec<Listener>,
@@ -137,6 +140,16 @@ impl Rooms {
                 directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             },
         });
+        let (jobs, jobs_room) = jobs::new(jobs::Parts {
+            settings: settings.jobs.clone(),
+            docker: supervisor.docker(),
+            puller: supervisor.puller(),
+            log_address: log_address(&forward),
+            memory: settings.agent.state_dir.join("jobs.json"),
+            registry: registry.clone(),
+            pulse: pulse.clone(),
+            clock: Arc::new(SystemTime::now),
+        });
         let bus = Bus::system();
         let units = &settings.metrics.options.systemd;
         let (asker, units) = metrics::systemd::open(units, Systemd1::new(bus));
@@ -165,6 +178,7 @@ impl Rooms {
             telemetry,
             identity,
             supervise,
+            jobs,
             logs,
             metrics,
             heartbeat,
@@ -175,6 +189,7 @@ impl Rooms {
             _claim: state,
             ready: Some(Ready {
                 supervisor,
+                jobs: jobs_room,
                 logs: logs_room,
                 forward,
                 metrics: metrics_listeners,
@@ -196,6 +211,7 @@ impl Rooms {
         let control = Control {
             snapshot: snapshot::source(self),
             supervise: self.supervise.clone(),
+            jobs: self.jobs.clone(),
             commands: commands.clone(),
         };
         self.serve("control", vec![ready.control], None, Arc::new(control));
@@ -216,6 +232,7 @@ impl Rooms {
         let (intake, drain) = (self.intake.clone(), self.drain.clone());
         self.start("logs", ready.logs.run(ready.forward, intake.clone(), drain));
         self.start("supervision", ready.supervisor.run(intake.clone()));
+        self.start("jobs", ready.jobs.run(intake.clone()));
         let metadata = self.identity.clone().learn_metadata(
             self.settings.cloud.clone(),
             ready.resolver,

@@ -2,10 +2,11 @@
 
 use super::rooms::Rooms;
 use crate::control::protocol::{
-    Config, Container, Docker, Exit, Fact, Logs, Metrics, Output, Status,
+    Config, Container, Docker, Exit, Fact, Job, JobRecord, JobRun, Logs, Metrics, Output, Status,
 };
 use crate::control::serve::Snapshot;
 use crate::facts::Facts;
+use crate::supervise::jobs;
 use crate::{logs, metrics, supervise};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ pub fn source(rooms: &Rooms) -> Arc<Snapshot> {
     let facts = rooms.identity.facts();
     let heartbeat = rooms.heartbeat.clone();
     let supervise = rooms.supervise.clone();
+    let jobs = rooms.jobs.clone();
     let logs = rooms.logs.clone();
     let metrics = rooms.metrics.clone();
     Arc::new(move || {
@@ -65,6 +67,7 @@ pub fn source(rooms: &Rooms) -> Arc<Snapshot> {
             facts: facts_of(&facts.borrow()),
             docker: docker_of(&containers.docker),
             containers: containers.containers.iter().map(container_of).collect(),
+            jobs: jobs.status().jobs.iter().map(job_of).collect(),
             logs: logs_of(logs.status()),
             metrics: metrics_of(metrics.status()),
         }
@@ -124,6 +127,47 @@ fn ports_of(ports: &[(String, String)]) -> BTreeMap<String, Vec<String>> {
         bound.entry(port.clone()).or_default().push(address.clone());
     }
     bound
+}
+
+fn job_of(job: &jobs::JobStatus) -> Job {
+    Job {
+        name: job.name.clone(),
+        image: job.image.clone(),
+        schedule: job.schedule.clone(),
+        time_zone: job.time_zone.clone(),
+        state: job.word().into(),
+        well: job.is_well(),
+        next_run: job.next_run.map(rfc3339),
+        runs: job.runs.iter().map(job_run_of).collect(),
+        history: job.history.iter().map(job_record_of).collect(),
+        message: job.message.clone(),
+    }
+}
+
+fn job_run_of(run: &jobs::RunStatus) -> JobRun {
+    JobRun {
+        number: run.number,
+        attempt: run.attempt,
+        cause: jobs::report::word(run.cause).into(),
+        state: run.state.into(),
+        begun: rfc3339(run.begun),
+        id: run.id.clone(),
+        started_at: run.started_at.map(rfc3339),
+        reason: run.reason.clone(),
+    }
+}
+
+fn job_record_of(record: &jobs::RecordStatus) -> JobRecord {
+    JobRecord {
+        number: record.number,
+        attempt: record.attempt,
+        cause: jobs::report::word(record.cause).into(),
+        begun: rfc3339(record.begun),
+        ended: rfc3339(record.ended),
+        code: record.code,
+        class: record.class.word().into(),
+        reason: record.reason.clone(),
+    }
 }
 
 fn logs_of(status: logs::Status) -> Logs {

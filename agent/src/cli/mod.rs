@@ -55,7 +55,7 @@ enum Command {
     /// Show everything at a glance
     #[command(after_help = STATUS_CODES)]
     Status {
-        /// Only this container
+        /// Only this container or job
         name: Option<String>,
         /// Print JSON, the form for programs
         #[arg(long)]
@@ -77,7 +77,7 @@ enum Command {
         #[command(flatten)]
         socket: Socket,
     },
-    /// Stop a container, or all in reverse order of their start
+    /// Stop a container, or all in reverse order of their start; end a job's run
     #[command(after_help = ACT_CODES)]
     Stop {
         #[command(flatten)]
@@ -133,7 +133,7 @@ enum Command {
         #[command(flatten)]
         socket: Socket,
     },
-    /// Start a stopped container, or all
+    /// Start a stopped container, or all; run a job now
     #[command(after_help = ACT_CODES)]
     Start {
         #[command(flatten)]
@@ -163,9 +163,9 @@ struct Socket {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct Target {
-    /// The container
+    /// The container or job
     name: Option<String>,
-    /// All containers
+    /// All containers, no jobs
     #[arg(long)]
     all: bool,
 }

@@ -35,15 +35,23 @@ pub fn status(socket: &Path, name: Option<&str>, json: bool) -> ExitCode {
     let mut healthy = status.healthy;
     if let Some(name) = name {
         status.containers.retain(|container| container.name == name);
-        let Some(container) = status.containers.first() else {
-            complain(&format!("agent: no container named {name:?} in the config"));
+        status.jobs.retain(|job| job.name == name);
+        let container = status.containers.first().map(|container| container.well);
+        let job = status.jobs.first().map(|job| job.well);
+        let Some(well) = container.or(job) else {
+            complain(&format!(
+                "agent: no container or job named {name:?} in the config"
+            ));
             return ExitCode::from(DEGRADED);
         };
-        healthy = container.well;
+        healthy = well;
     }
     let text = match (json, name) {
         (true, _) => serde_json::to_string_pretty(&status).unwrap_or_default(),
         (false, None) => table::whole(&status, jiff::Timestamp::now()),
+        (false, Some(_)) if status.containers.is_empty() => {
+            table::jobs(&status.jobs, jiff::Timestamp::now())
+        }
         (false, Some(_)) => table::containers(&status.containers, jiff::Timestamp::now()),
     };
     say(&text);

@@ -51,11 +51,9 @@ pub fn check(file: &File, inputs: &[Input<'_>], report: &Report) {
             }
         }
     }
-    for port in file
-        .containers
-        .iter()
-        .flat_map(|container| &container.ports)
-    {
+    let of_containers = file.containers.iter().flat_map(|one| &one.ports);
+    let of_jobs = file.jobs.iter().flat_map(|job| &job.ports);
+    for port in of_containers.chain(of_jobs) {
         let Some(host_port) = port.value.host_port else {
             continue;
         };

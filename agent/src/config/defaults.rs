@@ -43,6 +43,10 @@ pub const LIVENESS: ProbeDefault = ProbeDefault {
 };
 /// Each costs Docker some 40 ms of CPU.
 const EXEC_PERIOD: Duration = Duration::from_secs(30);
+pub const TIME_ZONE: &str = "UTC";
+pub const CATCH_UP_WITHIN: Duration = Duration::from_secs(3600);
+pub const JOB_HISTORY: usize = 10;
+
 pub const PROBE_SUCCESSES: u32 = 1;
 
 impl ProbeDefault {

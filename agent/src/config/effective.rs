@@ -4,13 +4,14 @@
 
 use crate::config::Settings;
 use crate::config::compose::port_text;
-use crate::config::file::{CONDITIONS, FORMS, LEVELS, PULL_POLICIES, WHEN_FULL};
+use crate::config::file::{CONDITIONS, FORMS, LEVELS, OVERLAPS, PULL_POLICIES, WHEN_FULL};
 use crate::config::values::{duration_text, server_text, size_text};
 use crate::listener::Address;
 use crate::logs::enrich::{Piece, Template};
 use crate::logs::output::{self, Kind};
 use crate::logs::{buffer, forward};
 use crate::secret::Source;
+use crate::supervise::jobs::Job;
 use crate::supervise::pull;
 use crate::supervise::spec::{Logging, Spec};
 use crate::supervise::{Check, Container, Probe};
@@ -35,6 +36,9 @@ pub fn text(settings: &Settings) -> String {
     images(&mut page, &settings.containers.images);
     for each in &settings.containers.containers {
         container(&mut page, each);
+    }
+    for each in &settings.jobs.jobs {
+        job(&mut page, each);
     }
     metrics(&mut page, &settings.metrics);
     page.section("metrics.containers");
@@ -96,6 +100,22 @@ fn container(page: &mut Page, container: &Container) {
             probe(page, each);
         }
     }
+}
+
+fn job(page: &mut Page, job: &Job) {
+    page.section(&format!("jobs.{}", key(&job.name)));
+    spec(page, &job.spec);
+    page.line("schedule", &string(job.schedule.text()));
+    page.line("time_zone", &string(job.schedule.zone()));
+    page.line("jitter", &duration(job.jitter));
+    page.line("overlap", &word(&OVERLAPS, &job.overlap));
+    page.some("timeout", job.timeout.map(duration));
+    page.line("retries", &job.retries.to_string());
+    page.line("catch_up", &job.catch_up.to_string());
+    page.line("catch_up_within", &duration(job.catch_up_within));
+    page.line("history", &job.history.to_string());
+    page.line("stop_grace_period", &duration(job.stop_grace_period));
+    page.line("pull_policy", &word(&PULL_POLICIES, &job.pull_policy));
 }
 
 fn spec(page: &mut Page, spec: &Spec) {

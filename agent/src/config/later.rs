@@ -4,7 +4,6 @@
 
 /// Keys that a later version brings, by the table that they stand in.
 const LATER: &[(&str, &[&str])] = &[
-    ("", &["jobs"]),
     (
         "containers.NAME",
         &[
@@ -15,6 +14,10 @@ const LATER: &[(&str, &[&str])] = &[
             "networks",
             "healthcheck",
         ],
+    ),
+    (
+        "jobs.NAME",
+        &["secrets", "env_file", "networks", "depends_on"],
     ),
     ("heartbeat", &["drain"]),
     ("logs.inputs.NAME", &["paths", "shared_key", "tls"]),
@@ -65,8 +68,10 @@ pub fn is_later(table: &str, key: &str) -> bool {
 
 /// What to do instead of a Compose key that has no meaning here.
 pub fn instead(table: &str, key: &str) -> Option<&'static str> {
-    if table != "containers.NAME" {
-        return None;
+    match (table, key) {
+        ("jobs.NAME", "restart") => return Some("use retries: a job runs once and ends"),
+        ("containers.NAME" | "jobs.NAME", _) => {}
+        _ => return None,
     }
     let (_, instead) = FOREIGN.iter().find(|(name, _)| *name == key)?;
     Some(instead)

@@ -50,6 +50,7 @@ pub struct Settings {
     pub cloud: cloud::Settings,
     pub docker: docker::Settings,
     pub containers: supervise::Settings,
+    pub jobs: supervise::jobs::Settings,
     pub metrics: metrics::Settings,
     /// `[metrics.containers]`
     pub container_metrics: metrics::containers::Settings,

@@ -2,8 +2,8 @@
 //! against each other: dependencies, probes, who listens to whom.
 
 use crate::config::dirs::Dirs;
-use crate::config::fault::Fault;
-use crate::config::file::{ContainerFile, File, InputFile, Located, LogsFile};
+use crate::config::fault::{Fault, Place};
+use crate::config::file::{ContainerFile, File, InputFile, JobFile, Located, LogsFile};
 use crate::config::read::{Report, suggest};
 use crate::config::{Agent, Settings, clashes, defaults};
 use crate::listener::Address;
@@ -37,12 +37,22 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
     // What could not be read may be what another section refers to.
     if !report.is_partial() {
         clashes::check(&file, &inputs, report);
-        check_dependencies(&file.containers, report);
+        check_dependencies(&file.containers, &file.jobs, report);
         for container in &file.containers {
             for probe in container.probes.each() {
                 check_probe(&container.spec, probe, report);
             }
-            check_logging(container, &inputs, report);
+            let path = format!("containers.{}", container.name);
+            let logging = (&container.spec.logging, container.logging_place);
+            check_logging(&path, logging, &inputs, report);
+        }
+        for job in &file.jobs {
+            check_job(job, &file.containers, report);
+            if let Some(checked) = &job.job {
+                let path = format!("jobs.{}", job.name);
+                let logging = (&checked.spec.logging, job.logging_place);
+                check_logging(&path, logging, &inputs, report);
+            }
         }
         check_inputs(&file.logs, report);
         check_templates(&file.logs, &file.node, report);
@@ -68,6 +78,9 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
         containers: supervise::Settings {
             containers: file.containers.into_iter().map(container).collect(),
             images: file.images,
+        },
+        jobs: supervise::jobs::Settings {
+            jobs: file.jobs.into_iter().filter_map(|job| job.job).collect(),
         },
         metrics: metrics::Settings {
             listen: listen(file.metrics_listen, defaults::metrics_listen),
@@ -184,7 +197,7 @@ fn logs_settings(file: LogsFile, inputs: Vec<forward::Settings>, dirs: &Dirs) ->
     }
 }
 
-fn check_dependencies(containers: &[ContainerFile], report: &Report) {
+fn check_dependencies(containers: &[ContainerFile], jobs: &[JobFile], report: &Report) {
     let by_name: BTreeMap<&str, &ContainerFile> =
         containers.iter().map(|c| (c.name.as_str(), c)).collect();
     for container in containers {
@@ -197,6 +210,11 @@ fn check_dependencies(containers: &[ContainerFile], report: &Report) {
                 report.add(fault(format!("{name:?} is given twice")));
             }
             let Some(other) = by_name.get(name.as_str()) else {
+                if jobs.iter().any(|job| job.name == *name) {
+                    let help = "what others wait for is a container that ends: \"completed\"";
+                    report.add(fault(format!("{name:?} is a job")).help(help));
+                    continue;
+                }
                 let mut others = by_name.keys().copied().filter(|n| *n != container.name);
                 let help = suggest(name, &mut others, "containers");
                 report.add(fault(format!("no container named {name:?}")).help(help));
@@ -321,15 +339,28 @@ fn loopback(host: &str) -> Option<IpAddr> {
     host.parse::<IpAddr>().ok().filter(IpAddr::is_loopback)
 }
 
-fn check_logging(container: &ContainerFile, inputs: &[Input<'_>], report: &Report) {
-    let is_ours = matches!(container.spec.logging, Logging::Agent { .. });
+/// Commands name containers and jobs alike.
+fn check_job(job: &JobFile, containers: &[ContainerFile], report: &Report) {
+    if containers
+        .iter()
+        .any(|container| container.name == job.name)
+    {
+        let text = format!("jobs.{}: a container has this name", job.name);
+        report.add(Fault::new(job.place, text).help("rename one of the two"));
+    }
+}
+
+fn check_logging(
+    path: &str,
+    (logging, place): (&Logging, Place),
+    inputs: &[Input<'_>],
+    report: &Report,
+) {
+    let is_ours = matches!(logging, Logging::Agent { .. });
     if is_ours && inputs.iter().all(|input| input.settings.listen.is_empty()) {
-        let text = format!(
-            "containers.{}.logging: logs go to the agent, but no forward input listens",
-            container.name
-        );
+        let text = format!("{path}.logging: logs go to the agent, but no forward input listens");
         let help = "give logs.inputs.docker a listen address, or use driver";
-        report.add(Fault::new(container.logging_place, text).help(help));
+        report.add(Fault::new(place, text).help(help));
     }
 }
 

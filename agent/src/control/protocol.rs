@@ -2,7 +2,8 @@
 //!
 //! `GET /status`, `GET /events?after=SEQ&n=N&container=NAME`, `POST /reload`,
 //! `POST /drain?within=SECONDS`, `POST /containers/{start,stop,pause,resume}` for
-//! all, `POST /containers/NAME/{start,stop,restart,pause,resume}`; a stop takes
+//! all, `POST /containers/NAME/{start,stop,restart,pause,resume}`; NAME is a container
+//! or (to start or stop) a job; a stop takes
 //! `?now`, a pause `?for=SECONDS`. Times are RFC 3339 in UTC,
 //! sizes bytes, durations seconds. Shared with `cli`; nobody else speaks it.
 
@@ -23,6 +24,7 @@ pub struct Status {
     pub facts: BTreeMap<String, Fact>,
     pub docker: Docker,
     pub containers: Vec<Container>,
+    pub jobs: Vec<Job>,
     pub logs: Logs,
     pub metrics: Metrics,
 }
@@ -83,6 +85,49 @@ pub struct Exit {
     pub code: i64,
     pub class: String,
     pub at: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    pub name: String,
+    pub image: String,
+    pub schedule: String,
+    pub time_zone: String,
+    /// Of the newest run under way, or `idle`.
+    pub state: String,
+    /// The last run that ended did not fail.
+    pub well: bool,
+    pub next_run: Option<String>,
+    /// Under way, the oldest first.
+    pub runs: Vec<JobRun>,
+    /// Ended, the newest first.
+    pub history: Vec<JobRecord>,
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRun {
+    pub number: u64,
+    pub attempt: u32,
+    pub cause: String,
+    pub state: String,
+    pub begun: String,
+    pub id: Option<String>,
+    pub started_at: Option<String>,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub number: u64,
+    pub attempt: u32,
+    pub cause: String,
+    pub begun: String,
+    pub ended: String,
+    /// null where no process ended.
+    pub code: Option<i64>,
+    pub class: String,
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 use super::protocol::{Answer, Event, Events, Status};
 use crate::http::{self, Handler, Reply, ReplyFuture, Request};
-use crate::supervise::{self, CommandError, Haste, Target};
+use crate::supervise::{self, CommandError, Haste, Target, jobs};
 use hyper::Method;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub type Snapshot = dyn Fn() -> Status + Send + Sync;
 pub struct Control {
     pub snapshot: Arc<Snapshot>,
     pub supervise: supervise::Handle,
+    pub jobs: jobs::Handle,
     pub commands: mpsc::Sender<Command>,
 }
 
@@ -40,6 +41,7 @@ impl Handler for Control {
         );
         let snapshot = self.snapshot.clone();
         let supervise = self.supervise.clone();
+        let jobs = self.jobs.clone();
         let commands = self.commands.clone();
         Box::pin(async move {
             match route {
@@ -48,6 +50,11 @@ impl Handler for Control {
                 Ok(Route::Reload) => answered(reload(&commands).await),
                 Ok(Route::Act(act, target)) => {
                     info!(?act, ?target, "operator command");
+                    if let Target::Named(name) = &target
+                        && jobs.knows(name)
+                    {
+                        return answered(perform_job(&jobs, act, name).await);
+                    }
                     answered(perform(&supervise, act, target).await)
                 }
                 Err(status) => http::text(status, reason(status)),
@@ -216,6 +223,28 @@ async fn perform(supervise: &supervise::Handle, act: Act, target: Target) -> Ans
     };
     match result {
         Ok(done) => Answer::done(vec![format!("{object}: {done}")]),
+        Err(error) => Answer::refused(vec![error.to_string()]),
+    }
+}
+
+/// A start is answered when the run is decided upon, a stop when the runs have ended.
+async fn perform_job(jobs: &jobs::Handle, act: Act, name: &str) -> Answer {
+    let result = match act {
+        Act::Start => jobs
+            .start(name)
+            .await
+            .map(|run| format!("run {run} begins")),
+        Act::Stop(_) => jobs.stop(name).await.map(|is_over| match is_over {
+            true => "no run is under way".into(),
+            false => "to be stopped as soon as Docker answers".into(),
+        }),
+        Act::Restart | Act::Pause(_) | Act::Resume => {
+            let text = format!("{name} is a job: it can be started and stopped");
+            return Answer::refused(vec![text]);
+        }
+    };
+    match result {
+        Ok(done) => Answer::done(vec![format!("{name}: {done}")]),
         Err(error) => Answer::refused(vec![error.to_string()]),
     }
 }

@@ -18,6 +18,7 @@ pub mod audit;
 pub mod body;
 pub mod counts;
 pub mod drain;
+pub mod jobs;
 pub mod lane;
 pub mod memory;
 pub mod mind;

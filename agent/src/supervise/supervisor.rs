@@ -145,6 +145,16 @@ enum Heard {
 }
 
 impl Supervisor {
+    /// The connection to Docker, for those who share it.
+    /// The host has one order of pulls.
+    pub fn puller(&self) -> Puller {
+        self.ground.puller.clone()
+    }
+
+    pub fn docker(&self) -> Docker {
+        self.ground.docker.clone()
+    }
+
     /// Supervises until `stop`. Containers are left running: they outlive the agent.
     pub async fn run(mut self, stop: CancellationToken) {
         let beat = self.ground.pulse.register("supervisor", ALLOWANCE);

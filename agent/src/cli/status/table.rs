@@ -1,6 +1,6 @@
 //! The status as an operator reads it: plain text, 80 columns where names allow.
 
-use crate::control::protocol::{Container, Exit, Logs, Metrics, Status};
+use crate::control::protocol::{Container, Exit, Job, Logs, Metrics, Status};
 use jiff::Timestamp;
 
 /// All sections. `now` is the reader's clock, for ages.
@@ -14,6 +14,9 @@ pub fn whole(status: &Status, now: Timestamp) -> String {
     }
     if !status.containers.is_empty() {
         text += &containers(&status.containers, now);
+    }
+    if !status.jobs.is_empty() {
+        text += &jobs(&status.jobs, now);
     }
     text += &logs(&status.logs);
     text += &metrics(&status.metrics);
@@ -63,6 +66,39 @@ pub fn containers(containers: &[Container], now: Timestamp) -> String {
     for (line, one) in lines.zip(containers) {
         text += &line;
         if let Some(trouble) = trouble(one, now) {
+            text += &format!("            {trouble}\n");
+        }
+    }
+    text
+}
+
+/// One row a job, its trouble below it.
+pub fn jobs(jobs: &[Job], now: Timestamp) -> String {
+    let head = ["JOB", "STATE", "FOR", "NEXT", "LAST RUN", "SCHEDULE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for job in jobs {
+        let run = job.runs.last();
+        let last = job.history.first().map_or("-".into(), |last| {
+            let code = last.code.map(|code| format!(" {code}")).unwrap_or_default();
+            format!("{}{code}, {} ago", last.class, age(&last.ended, now))
+        });
+        let next = job.next_run.as_ref();
+        rows.push(vec![
+            job.name.clone(),
+            job.state.clone(),
+            run.map_or("-".into(), |run| age(&run.begun, now)),
+            next.map_or("-".into(), |at| format!("in {}", until(at, now))),
+            last,
+            format!("{} {}", job.schedule, job.time_zone),
+        ]);
+    }
+    let mut lines = columns(&rows).into_iter();
+    let mut text = lines.next().unwrap_or_default();
+    for (line, job) in lines.zip(jobs) {
+        text += &line;
+        let reasons = job.runs.iter().filter_map(|run| run.reason.as_ref());
+        let last = job.history.first().and_then(|last| last.reason.as_ref());
+        for trouble in reasons.chain(&job.message).chain(last).take(1) {
             text += &format!("            {trouble}\n");
         }
     }

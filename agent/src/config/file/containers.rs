@@ -72,7 +72,7 @@ pub fn container(name: &str, table: &mut Table<'_>) -> ContainerFile {
 }
 
 /// Docker's own rule, and a bound.
-fn check_name(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     let first = name.bytes().next().unwrap_or(b'-');
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
     if !first.is_ascii_alphanumeric() || name.len() < 2 || !name.bytes().all(is_allowed) {
@@ -87,7 +87,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn spec(table: &mut Table<'_>, logging: Item<'_>) -> (Spec, Vec<Located<Port>>) {
+pub(super) fn spec(table: &mut Table<'_>, logging: Item<'_>) -> (Spec, Vec<Located<Port>>) {
     let image = table.take("image");
     if !image.is_there() {
         table.missing("image", "\"name:tag\"");

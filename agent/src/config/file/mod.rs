@@ -6,11 +6,13 @@
 
 mod containers;
 mod images;
+mod jobs;
 mod logs;
 mod metrics;
 mod probes;
 
 pub use containers::{CONDITIONS, ContainerFile, PULL_POLICIES};
+pub use jobs::{JobFile, OVERLAPS};
 pub use logs::{InputFile, LogsFile, WHEN_FULL};
 
 use crate::config::defaults;
@@ -68,6 +70,7 @@ pub struct File {
     pub docker: docker::Settings,
     pub images: pull::Settings,
     pub containers: Vec<ContainerFile>,
+    pub jobs: Vec<JobFile>,
     pub metrics_listen: Option<Vec<Located<Address>>>,
     pub collectors: Vec<String>,
     pub roots: Roots,
@@ -105,6 +108,7 @@ pub fn read(entries: &[Entry], report: &Report) -> File {
             docker: root.take("docker").table(docker),
             images: root.take("images").table(images::images),
             containers: root.take("containers").named(containers::container),
+            jobs: root.take("jobs").named(jobs::job),
             metrics_listen,
             collectors,
             roots,

@@ -51,9 +51,12 @@ fn the_page_shows_the_defaults_that_hold() {
     let sample = "[containers.NAME]\nimage = 'x'\nports = ['80:80']\n\
                   [containers.NAME.probes]\nstartup = { http = ':80' }\n\
                   readiness = { http = ':80' }\nliveness = { http = ':80' }\n\
+                  [jobs.JOB]\nimage = 'x'\nschedule = '@daily'\n\
                   [logs.outputs.NAME]\ntype = 'forward'\nservers = ['x']\n";
     let settings = read(&[sample]).unwrap();
-    let printed = effective::text(&settings).replace("logs.inputs.docker", "logs.inputs.NAME");
+    let printed = effective::text(&settings)
+        .replace("logs.inputs.docker", "logs.inputs.NAME")
+        .replace("jobs.JOB", "jobs.NAME");
     let (tree, _) = document::parse(0, &printed);
     let mut n_compared = 0;
     for (key, default) in documented() {

@@ -143,7 +143,7 @@ proptest! {
 
     #[test]
     fn any_value_at_any_key_never_panics(
-        key in "(agent|node|containers\\.a1|metrics|logs\\.(inputs|outputs)\\.x)\\.[a-z_]{1,12}",
+        key in "(agent|node|containers\\.a1|jobs\\.a1|metrics|logs\\.(inputs|outputs)\\.x)\\.[a-z_]{1,12}",
         value in "[0-9a-z\"'{}\\[\\]=,.:/ -]{0,24}",
     ) {
         let _ = read(&[&format!("{key} = {value}\n")]).map_err(|faults| faults.to_string());

@@ -73,6 +73,7 @@ fn status() -> Status {
             since: None,
             error: None,
         },
+        jobs: vec![],
         containers: vec![app, falcon],
         logs: Logs {
             accepting: true,
