@@ -11,9 +11,7 @@ use crate::logs::enrich::{Piece, Template};
 use crate::logs::output::{self, Kind};
 use crate::logs::{buffer, forward};
 use crate::supervise::spec::{Logging, Protocol, Spec};
-use crate::supervise::{
-    self, Check, Condition, Container, Dependency, Drain, Probes, Takeover, Update,
-};
+use crate::supervise::{self, Check, Condition, Container, Dependency, Probes};
 use crate::{logs, metrics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -96,9 +94,9 @@ fn container(file: ContainerFile) -> Container {
             readiness: file.readiness.map(|probe| probe.value),
             ..Probes::default()
         },
-        drain: Drain::default(),
-        update: Update::default(),
-        takeover: Takeover::default(),
+        drain: file.drain,
+        update: file.update,
+        takeover: file.takeover,
         essential: file.essential,
     }
 }

@@ -15,6 +15,7 @@ pub mod container;
 pub mod error;
 pub mod events;
 pub mod image;
+pub mod since;
 
 pub use client::Docker;
 pub use error::Error;

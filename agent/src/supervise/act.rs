@@ -3,14 +3,15 @@
 //! Identity is label plus id. The name only has to be free: whatever of ours
 //! holds it is moved aside to `<name>.prev`, whatever is not ours is left alone.
 
-use super::PullPolicy;
-use super::body::{LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
+use super::body::{self, Body, BodyError, LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
+use super::spec::hash;
 use super::state::{Failure, Signal};
+use super::{Container as Wanted, PullPolicy};
 use crate::chain::Chain;
 use crate::docker::container::{Container, Summary};
 use crate::docker::image::Progress;
 use crate::docker::{Docker, Error};
-use bollard::models::ContainerCreateBody;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// What a look found: the container that holds the name, and how many dead
@@ -19,6 +20,8 @@ use tokio::sync::watch;
 pub struct Found {
     pub current: Option<Container>,
     pub others: usize,
+    /// The hash that is wanted, by what its files hold now.
+    pub hash: String,
 }
 
 /// A launch that did not end in a running container.
@@ -31,9 +34,8 @@ pub struct LaunchError {
 /// All that a launch needs; owned, so that it can outlive the moment.
 pub struct Launch {
     pub docker: Docker,
-    pub name: String,
-    pub hash: String,
-    pub body: ContainerCreateBody,
+    pub container: Arc<Wanted>,
+    pub log_address: Option<String>,
     /// Our own, dead container that holds the name.
     pub held: Option<String>,
     /// `<name>.prev` is known to be taken.
@@ -51,13 +53,20 @@ fn ours_named(name: &str) -> Vec<String> {
     labels
 }
 
-/// Looks for the container that stands for `name`.
-pub async fn look(docker: Docker, name: String) -> Result<Found, Error> {
+/// Looks for the container that stands for `wanted`, and at its files.
+pub async fn look(
+    docker: Docker,
+    wanted: Arc<Wanted>,
+    log_address: Option<String>,
+) -> Result<Found, Error> {
+    let name = wanted.name.clone();
+    let hash = body::hash_now(wanted, log_address.as_deref()).await;
     let all = docker.list(&ours_named(&name)).await?;
     let Some(best) = best(&all, &name) else {
         return Ok(Found {
             current: None,
             others: all.len(),
+            hash,
         });
     };
     let others = all.len() - 1;
@@ -65,10 +74,12 @@ pub async fn look(docker: Docker, name: String) -> Result<Found, Error> {
         Ok(container) => Ok(Found {
             current: Some(container),
             others,
+            hash,
         }),
         Err(error) if error.is_not_found() => Ok(Found {
             current: None,
             others,
+            hash,
         }),
         Err(error) => Err(error),
     }
@@ -116,31 +127,39 @@ pub async fn fetch(
 }
 
 /// Old one aside, new one made and started. On the path from a crash to the
-/// new process there are these three calls and no more.
+/// new process there are these three calls, one more for each network beyond
+/// the first, and no others.
 pub async fn launch(launch: Launch) -> Result<Container, LaunchError> {
     let docker = &launch.docker;
+    let name = &launch.container.name;
+    let body = body::make(launch.container.clone(), launch.log_address.as_deref())
+        .await
+        .map_err(|error| LaunchError::refused(&error))?;
     if let Some(held) = &launch.held {
-        move_aside(docker, held, &launch.name, launch.prev_taken)
+        move_aside(docker, held, name, launch.prev_taken)
             .await
             .map_err(|error| LaunchError::of(&error))?;
     }
-    let id = match docker.create(&launch.name, launch.body.clone()).await {
+    let id = match docker
+        .create(name, body.platform.as_deref(), body.create.clone())
+        .await
+    {
         Ok(id) => id,
-        Err(error) if error.is_conflict() => match resolve(&launch, &error).await? {
+        Err(error) if error.is_conflict() => match resolve(&launch, &body, &error).await? {
             Resolved::Runs(container) => return Ok(*container),
             Resolved::Free => docker
-                .create(&launch.name, launch.body.clone())
+                .create(name, body.platform.as_deref(), body.create.clone())
                 .await
                 .map_err(|error| LaunchError::created(&error))?,
         },
         Err(error) => return Err(LaunchError::created(&error)),
     };
-    if let Err(error) = docker.start(&id).await {
-        let failed = LaunchError::of(&error);
+    if let Err(error) = connect_and_start(docker, &id, body).await {
+        let failed = LaunchError::started(&error);
         if failed.failure != Failure::Unsure {
             // It never ran: nothing of it is worth keeping.
             if let Err(error) = docker.remove(&id).await {
-                tracing::debug!(container = launch.name, error = %Chain(&error), "leftover of a failed start stays for now");
+                tracing::debug!(container = name, error = %Chain(&error), "leftover of a failed start stays for now");
             }
         }
         return Err(failed);
@@ -149,6 +168,13 @@ pub async fn launch(launch: Launch) -> Result<Container, LaunchError> {
         .inspect(&id)
         .await
         .map_err(|error| LaunchError::of(&error))
+}
+
+async fn connect_and_start(docker: &Docker, id: &str, body: Body) -> Result<(), Error> {
+    for (network, endpoint) in body.connect {
+        docker.connect(&network, id, endpoint).await?;
+    }
+    docker.start(id).await
 }
 
 async fn move_aside(docker: &Docker, id: &str, name: &str, prev_taken: bool) -> Result<(), Error> {
@@ -173,15 +199,16 @@ enum Resolved {
 }
 
 /// The name is taken: by whom?
-async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchError> {
+async fn resolve(launch: &Launch, body: &Body, conflict: &Error) -> Result<Resolved, LaunchError> {
+    let name = &launch.container.name;
     let holder = launch
         .docker
-        .inspect(&launch.name)
+        .inspect(name)
         .await
         .map_err(|error| LaunchError::of(&error))?;
     let label = |key: &str| holder.labels.get(key).map(String::as_str);
     let of = label(LABEL_CONTAINER).filter(|_| label(LABEL_MANAGED_BY) == Some(MANAGER));
-    let is_ours = of == Some(&launch.name) && holder.name == launch.name;
+    let is_ours = of == Some(name) && holder.name == *name;
     // A container of the config may have the name that another's dead generation was given.
     if let Some(other) = of
         && !holder.running
@@ -199,12 +226,12 @@ async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchEr
             text: format!(
                 "container {} has the name {} and is not the agent's: remove or rename it",
                 holder.id.get(..12).unwrap_or(&holder.id),
-                launch.name
+                name
             ),
         });
     }
     if holder.running {
-        if label(LABEL_SPEC) == Some(&launch.hash) {
+        if label(LABEL_SPEC).is_some_and(|held| hash::same(held, &body.hash)) {
             return Ok(Resolved::Runs(Box::new(holder)));
         }
         return Err(LaunchError {
@@ -212,7 +239,7 @@ async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchEr
             text: Chain(conflict).to_string(),
         });
     }
-    move_aside(&launch.docker, &holder.id, &launch.name, true)
+    move_aside(&launch.docker, &holder.id, name, true)
         .await
         .map_err(|error| LaunchError::of(&error))?;
     Ok(Resolved::Free)
@@ -291,15 +318,39 @@ impl LaunchError {
         }
     }
 
+    fn refused(error: &BodyError) -> LaunchError {
+        LaunchError {
+            failure: Failure::Refused,
+            text: Chain(error).to_string(),
+        }
+    }
+
+    /// A network that is not there: nothing helps but making it.
+    fn started(error: &Error) -> LaunchError {
+        let mut failed = LaunchError::of(error);
+        if error.is_refused() || is_of_a_network(error) {
+            failed.failure = Failure::Refused;
+        }
+        failed
+    }
+
     fn created(error: &Error) -> LaunchError {
         let mut failed = LaunchError::of(error);
-        if error.is_not_found() {
+        if is_of_a_network(error) {
+            failed.failure = Failure::Refused;
+        } else if error.is_not_found() {
             failed.failure = Failure::ImageMissing;
         } else if error.is_refused() {
             failed.failure = Failure::Refused;
         }
         failed
     }
+}
+
+/// Docker answers 404 for an absent image and for an absent network.
+fn is_of_a_network(error: &Error) -> bool {
+    let text = Chain(error).to_string();
+    error.is_not_found() && text.contains("network ") && text.contains("not found")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use super::act::{Found, LaunchError};
 use super::body::LABEL_SPEC;
 use super::memory::SavedExit;
+use super::spec::hash;
 use super::state::{Event, Exited, Failure, Sight, State};
 use super::task::{Held, Hint, Outcome, Task};
 use super::{Exit, ExitClass};
@@ -57,6 +58,7 @@ impl Task {
     fn looked(&mut self, found: Found) {
         let blameless = std::mem::take(&mut self.outage);
         self.seen = self.looking;
+        self.learn_hash(&found.hash);
         self.prev_taken = found.others > 0;
         let Some(container) = found.current else {
             self.held = None;
@@ -85,7 +87,7 @@ impl Task {
             let same = self
                 .held
                 .as_ref()
-                .is_some_and(|h| *h.hash == *self.now.hash);
+                .is_some_and(|h| hash::same(&h.hash, &self.now.hash));
             let exit = Exited {
                 class: ExitClass::Error,
                 blameless: true,
@@ -100,7 +102,8 @@ impl Task {
         }
         let class = self.classify(container.exit_code, container.oom_killed);
         let exit = Exited { class, blameless };
-        let same = container.labels.get(LABEL_SPEC).map(String::as_str) == Some(&*self.now.hash);
+        let label = container.labels.get(LABEL_SPEC);
+        let same = label.is_some_and(|label| hash::same(label, &self.now.hash));
         if !known_dead {
             let at = container.finished_at.unwrap_or_else(SystemTime::now);
             self.bury(container.exit_code, exit, at);
@@ -117,6 +120,10 @@ impl Task {
         let run = run_of(container);
         self.prev_taken |= known;
         self.hold(container, run);
+        if let Some(made) = self.held.as_ref().map(|held| held.hash.clone()) {
+            self.learn_hash(&made);
+            self.tried = Some(self.now.hash.clone());
+        }
         self.oom = false;
         self.feed(Event::Launched);
         if !container.running {
@@ -158,6 +165,13 @@ impl Task {
         }
         self.message = Some(error.text);
         self.feed(Event::LaunchFailed(error.failure));
+    }
+
+    /// What the files of the wanted spec hold is known by now, or known better.
+    fn learn_hash(&mut self, known: &str) {
+        if hash::same_spec(known, &self.now.hash) {
+            self.now.hash = known.into();
+        }
     }
 
     fn hold(&mut self, container: &Container, run: String) {

@@ -10,7 +10,8 @@ use super::counts::Counts;
 use super::memory::Entry;
 use super::probe::{self, Verdict};
 use super::report::Report;
-use super::state::{self, Action, Event, Failure, Policy, Signal, State, Swap, Wish};
+use super::spec::hash;
+use super::state::{self, Action, Event, Policy, Signal, State, Swap, Wish};
 use super::transition;
 use super::{Container, Probe};
 use crate::chain::Chain;
@@ -299,7 +300,8 @@ impl Task {
             return None;
         }
         let restart = self.turned != self.now.turn;
-        let changed = |hash: Option<&str>| hash.is_some_and(|hash| hash != &*self.now.hash);
+        let changed =
+            |hash: Option<&str>| hash.is_some_and(|hash| !hash::same(hash, &self.now.hash));
         let tried = self.tried.as_deref();
         match (self.now.goal, &self.state) {
             (Goal::Remove, State::Removing { .. } | State::Removed) => None,
@@ -335,7 +337,14 @@ impl Task {
     }
 
     fn take_wanted(&mut self) {
+        let before = self.now.clone();
         self.now = self.wanted.borrow_and_update().clone();
+        if Arc::ptr_eq(&before.container, &self.now.container) {
+            // What its files hold, the supervisor does not know.
+            self.now.hash = before.hash;
+        } else if self.now.container.spec.reads_files() && self.now.docker {
+            self.look_at = Some(Instant::now());
+        }
         self.mind_the_probe();
     }
 
@@ -393,7 +402,10 @@ impl Task {
         let work: BoxFuture<'static, Outcome> = match action {
             Action::Look => {
                 self.looking = self.now.connection;
-                Box::pin(async move { Outcome::Looked(act::look(docker, name).await) })
+                let address = self.ground.log_address.clone();
+                Box::pin(
+                    async move { Outcome::Looked(act::look(docker, container, address).await) },
+                )
             }
             Action::Fetch => {
                 self.tried = Some(self.now.hash.clone());
@@ -401,6 +413,12 @@ impl Task {
                 let progress = self.progress.0.clone();
                 let (image, policy) = (container.spec.image.clone(), container.pull_policy);
                 Box::pin(async move {
+                    // What cannot be made must not cost the one that runs.
+                    if let Err(error) = body::check_files(container).await {
+                        let cause = docker::error::Cause::Other(Chain(&error).to_string());
+                        let error = docker::Error::new("make container", &name, cause);
+                        return Outcome::Fetched(Err(error));
+                    }
                     Outcome::Fetched(act::fetch(docker, image, policy, progress).await)
                 })
             }
@@ -408,28 +426,15 @@ impl Task {
                 self.tried = Some(self.now.hash.clone());
                 // A start from here on is as fresh as any order so far asked for.
                 self.turned = self.now.turn;
-                let address = self.ground.log_address.as_deref();
-                match body::body(&container, &self.now.hash, address) {
-                    Ok(body) => {
-                        let launch = act::Launch {
-                            docker,
-                            name,
-                            hash: self.now.hash.to_string(),
-                            body,
-                            held: self.held.as_ref().map(|held| held.id.clone()),
-                            prev_taken: self.prev_taken,
-                        };
-                        let launch = Box::pin(act::launch(launch));
-                        Box::pin(async move { Outcome::Launched(launch.await) })
-                    }
-                    Err(error) => {
-                        let refused = LaunchError {
-                            failure: Failure::Refused,
-                            text: error.to_string(),
-                        };
-                        Box::pin(std::future::ready(Outcome::Launched(Err(refused))))
-                    }
-                }
+                let launch = act::Launch {
+                    docker,
+                    container,
+                    log_address: self.ground.log_address.clone(),
+                    held: self.held.as_ref().map(|held| held.id.clone()),
+                    prev_taken: self.prev_taken,
+                };
+                let launch = Box::pin(act::launch(launch));
+                Box::pin(async move { Outcome::Launched(launch.await) })
             }
             Action::Signal(signal) => {
                 let Some(held) = &self.held else {

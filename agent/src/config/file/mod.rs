@@ -8,7 +8,10 @@ mod containers;
 mod logs;
 mod metrics;
 
-pub use containers::{CONDITIONS, ContainerFile, PULL_POLICIES};
+pub use containers::{
+    APPLIES, CONDITIONS, ContainerFile, ENV_FORMATS, MASK, ORDERS, PROPAGATIONS, PULL_POLICIES,
+    TAKEOVERS,
+};
 pub use logs::{InputFile, LogsFile, WHEN_FULL};
 
 use crate::config::defaults;
