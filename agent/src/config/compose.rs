@@ -504,9 +504,15 @@ mod tests {
             .collect();
         assert_eq!(range, ["3000:80", "3001:81", "3002:82"]);
         assert_eq!(ports("9000-9001").unwrap().len(), 2);
+        let chosen = ports("127.0.0.1:8000-8010:80/udp").unwrap();
+        assert_eq!(
+            (chosen[0].host_port, chosen[0].host_range),
+            (None, Some((8000, 8010)))
+        );
+        assert_eq!(port_text(&chosen[0]), "127.0.0.1:8000-8010:80/udp");
         assert_eq!(ports("1-65535:1-65535").unwrap().len(), 65535);
         for text in [
-            "", "0", "80:", "x:80", "70000", "80/sctp", "1-2:3", "5-4", "host:1:2", "+1", ":",
+            "", "0", "80:", "x:80", "70000", "80/sctp", "1-2:3-5", "5-4", "host:1:2", "+1", ":",
         ] {
             assert!(ports(text).is_err(), "{text:?}");
         }
