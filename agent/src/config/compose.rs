@@ -95,10 +95,7 @@ impl Item<'_> {
                 fits
             };
             let ports = match item.is_table() {
-                true => {
-                    let ports = item.copy().table(long_port).unwrap_or_default();
-                    ports
-                }
+                true => item.copy().table(long_port).unwrap_or_default(),
                 false => {
                     let ports = item.scalar("a port such as \"8080:80\"", ports);
                     ports.unwrap_or_default()
