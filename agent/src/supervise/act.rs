@@ -328,7 +328,7 @@ impl LaunchError {
     /// A network that is not there: nothing helps but making it.
     fn started(error: &Error) -> LaunchError {
         let mut failed = LaunchError::of(error);
-        if error.is_refused() || is_of_a_network(error) {
+        if is_of_a_network(error) {
             failed.failure = Failure::Refused;
         }
         failed
