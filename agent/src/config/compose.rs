@@ -2,7 +2,7 @@
 //! ports, lists that may be tables.
 
 use crate::config::fault::{Place, quoted};
-use crate::config::read::{Item, Wrong};
+use crate::config::read::{Item, Table, Wrong};
 use crate::supervise::spec::{Port, Protocol, Ulimit};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,6 +27,25 @@ impl Item<'_> {
 
     /// A table of plain values, or a list of `KEY=value`.
     pub fn map(self) -> BTreeMap<String, String> {
+        let bare = |text: &str| Err(Wrong::new(format!("{} is not \"KEY=value\"", quoted(text))));
+        self.map_of(bare, |_, _| Ok(()))
+    }
+
+    /// [`Item::map`], in whose list a key alone has the empty value.
+    pub fn labels(self) -> BTreeMap<String, String> {
+        let bare = |text: &str| match text {
+            "" => Err(Wrong::new("is empty")),
+            text => Ok((text.to_string(), String::new())),
+        };
+        self.map_of(bare, |_, _| Ok(()))
+    }
+
+    /// A map whose pairs pass `check`; `bare` is told of list entries without `=`.
+    pub fn map_of(
+        self,
+        bare: impl Fn(&str) -> Result<(String, String), Wrong>,
+        check: impl Fn(&str, &str) -> Result<(), Wrong>,
+    ) -> BTreeMap<String, String> {
         if self.is_table() {
             let pairs = self.pairs();
             let read = |(key, item): &(String, Item<'_>)| {
@@ -34,22 +53,27 @@ impl Item<'_> {
                     item.wrong(Wrong::new("the name is empty or has \"=\" in it"));
                     return None;
                 }
-                Some((key.clone(), no_nul(item, item.plain()?)?))
+                let value = item.plain()?;
+                check(key, &value).map_err(|wrong| item.wrong(wrong)).ok()?;
+                Some((key.clone(), value))
             };
             return pairs.iter().filter_map(read).collect();
         }
         let mut map = BTreeMap::new();
         for item in self.list().unwrap_or_default() {
             let pair = item.parse("a table, or a list of \"KEY=value\"", |text| {
-                match text.split_once('=') {
-                    Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.into())),
-                    _ => Err(Wrong::new(format!("{} is not \"KEY=value\"", quoted(text)))),
-                }
+                let (key, value) = match text.split_once('=') {
+                    Some((key, value)) if !key.is_empty() => (key.to_string(), value.into()),
+                    Some(_) => {
+                        let text = format!("{} is not \"KEY=value\"", quoted(text));
+                        return Err(Wrong::new(text));
+                    }
+                    None => bare(text)?,
+                };
+                check(&key, &value)?;
+                Ok((key, value))
             });
             let Some((key, value)) = pair else { continue };
-            let Some(value) = no_nul(&item, value) else {
-                continue;
-            };
             if map.insert(key.clone(), value).is_some() {
                 item.wrong(Wrong::new(format!("{} is given twice", quoted(&key))));
             }
@@ -61,11 +85,23 @@ impl Item<'_> {
     pub fn ports(self) -> Vec<(Port, Place)> {
         let mut found = Vec::new();
         for item in self.list().unwrap_or_default() {
-            let ports = item.scalar("a port such as \"8080:80\"", ports);
-            let (ports, place) = (ports.unwrap_or_default(), item.place());
-            if !item.may_add_ports(ports.len()) {
-                let wrong = Wrong::new("more ports than a host has");
-                item.wrong(wrong.help("use network_mode = \"host\""));
+            let place = item.place();
+            let fits = |n| {
+                let fits = item.may_add_ports(n);
+                if !fits {
+                    let wrong = Wrong::new("more ports than a host has");
+                    item.wrong(wrong.help("use network_mode = \"host\""));
+                }
+                fits
+            };
+            let ports = match item.is_table() {
+                true => item.copy().table(long_port).unwrap_or_default(),
+                false => {
+                    let ports = item.scalar("a port such as \"8080:80\"", ports);
+                    ports.unwrap_or_default()
+                }
+            };
+            if !fits(ports.len()) {
                 break;
             }
             found.extend(ports.into_iter().map(|port| (port, place)));
@@ -93,15 +129,6 @@ impl Item<'_> {
             }
         })
     }
-}
-
-/// Docker passes these on as C strings.
-fn no_nul(item: &Item<'_>, value: String) -> Option<String> {
-    if value.contains('\0') {
-        item.wrong(Wrong::new("has a NUL character in it"));
-        return None;
-    }
-    Some(value)
 }
 
 /// Splits a command line into words: quotes and backslashes as in a shell, nothing is expanded.
@@ -189,16 +216,47 @@ pub fn ports(text: &str) -> Result<Vec<Port>, Wrong> {
         None | Some("") => None,
         Some(host) => Some(range(host).ok_or_else(|| wrong("has no valid host port"))?),
     };
+    let choice = host.filter(|(first, last)| n_ports == 0 && first < last);
+    let host = host.filter(|_| choice.is_none());
     if host.is_some_and(|(first, last)| last - first != n_ports) {
         return Err(wrong("has ranges of different length"));
     }
     let port = |n: u16| Port {
         host_ip: host_ip.into(),
         host_port: host.map(|(first, _)| first + n),
+        host_range: choice,
         container_port: container.0 + n,
         protocol,
     };
     Ok((0..=n_ports).map(port).collect())
+}
+
+/// A port in the long form, put into the short one.
+fn long_port(table: &mut Table<'_>) -> Option<Vec<Port>> {
+    let target = table.take("target");
+    if !target.is_there() {
+        table.missing("target", "80");
+    }
+    let text = |text: &str| Ok::<_, Wrong>(text.to_string());
+    let published = table.take("published").scalar("a port", text);
+    let ip = table.take("host_ip").parse("an IP address", |ip| {
+        check_ip(ip)?;
+        Ok(if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_string()
+        })
+    });
+    let protocol = table.take("protocol").parse("\"tcp\" or \"udp\"", text);
+    target.scalar("a port of the container", |target| {
+        let host = match (ip, published) {
+            (Some(ip), published) => format!("{ip}:{}:", published.unwrap_or_default()),
+            (None, Some(published)) => format!("{published}:"),
+            (None, None) => String::new(),
+        };
+        let protocol = protocol.unwrap_or_else(|| "tcp".into());
+        ports(&format!("{host}{target}/{protocol}"))
+    })
 }
 
 /// `80` or `3000-3005`, neither end zero.
@@ -222,10 +280,11 @@ pub fn port_text(port: &Port) -> String {
             text.push_str(&format!("{}:", port.host_ip));
         }
     }
-    match port.host_port {
-        Some(host) => text.push_str(&format!("{host}:")),
-        None if !port.host_ip.is_empty() => text.push(':'),
-        None => {}
+    match (port.host_port, port.host_range) {
+        (Some(host), _) => text.push_str(&format!("{host}:")),
+        (None, Some((first, last))) => text.push_str(&format!("{first}-{last}:")),
+        (None, None) if !port.host_ip.is_empty() => text.push(':'),
+        (None, None) => {}
     }
     text.push_str(&port.container_port.to_string());
     if port.protocol == Protocol::Udp {
@@ -268,7 +327,11 @@ pub fn check_volume(text: &str) -> Result<(), Wrong> {
     let mut parts = text.splitn(3, ':');
     let source = parts.next().unwrap_or_default();
     let Some(target) = parts.next() else {
-        return Err(wrong("names no path in the container".into()));
+        // A path alone is an anonymous volume.
+        return match source.starts_with('/') && source.len() > 1 {
+            true => Ok(()),
+            false => Err(wrong("names no path in the container".into())),
+        };
     };
     if !target.starts_with('/') {
         return Err(wrong("has a container path that is not absolute".into()));
@@ -288,13 +351,13 @@ pub fn check_volume(text: &str) -> Result<(), Wrong> {
 }
 
 pub fn check_device(text: &str) -> Result<(), Wrong> {
+    let is_access = |text: &str| !text.is_empty() && text.chars().all(|c| "rwm".contains(c));
     let parts: Vec<&str> = text.split(':').collect();
     let fits = match parts.as_slice() {
         [host] => host.starts_with('/'),
-        [host, inside] => host.starts_with('/') && inside.starts_with('/'),
-        [host, inside, rights] => {
-            let known = !rights.is_empty() && rights.chars().all(|c| "rwm".contains(c));
-            host.starts_with('/') && inside.starts_with('/') && known
+        [host, second] => host.starts_with('/') && (second.starts_with('/') || is_access(second)),
+        [host, inside, access] => {
+            host.starts_with('/') && inside.starts_with('/') && is_access(access)
         }
         _ => false,
     };
@@ -311,6 +374,32 @@ pub fn check_capability(text: &str) -> Result<(), Wrong> {
         true => Ok(()),
         false => Err(Wrong::new(format!("{} is no capability", quoted(text)))
             .help("such as \"NET_ADMIN\" or \"ALL\"")),
+    }
+}
+
+/// Six bytes: `02:42:ac:11:65:43`.
+pub fn check_mac(text: &str) -> Result<String, Wrong> {
+    let is_byte = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_unicast = |text: &str| u8::from_str_radix(&text[..2], 16).is_ok_and(|b| b & 1 == 0);
+    let bytes = text.split(':');
+    match bytes.clone().count() == 6 && bytes.clone().all(is_byte) && is_unicast(text) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err(Wrong::new(format!("{} is no MAC address", quoted(text)))
+            .help("such as \"02:42:ac:11:65:43\"")),
+    }
+}
+
+/// `linux/amd64`, `linux/arm/v7`.
+pub fn check_platform(text: &str) -> Result<String, Wrong> {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    match text.split('/').count() <= 3 && text.split('/').all(is_part) {
+        true => Ok(text.into()),
+        false => {
+            Err(Wrong::new(format!("{} is no platform", quoted(text)))
+                .help("such as \"linux/amd64\""))
+        }
     }
 }
 
@@ -412,9 +501,15 @@ mod tests {
             .collect();
         assert_eq!(range, ["3000:80", "3001:81", "3002:82"]);
         assert_eq!(ports("9000-9001").unwrap().len(), 2);
+        let chosen = ports("127.0.0.1:8000-8010:80/udp").unwrap();
+        assert_eq!(
+            (chosen[0].host_port, chosen[0].host_range),
+            (None, Some((8000, 8010)))
+        );
+        assert_eq!(port_text(&chosen[0]), "127.0.0.1:8000-8010:80/udp");
         assert_eq!(ports("1-65535:1-65535").unwrap().len(), 65535);
         for text in [
-            "", "0", "80:", "x:80", "70000", "80/sctp", "1-2:3", "5-4", "host:1:2", "+1", ":",
+            "", "0", "80:", "x:80", "70000", "80/sctp", "1-2:3-5", "5-4", "host:1:2", "+1", ":",
         ] {
             assert!(ports(text).is_err(), "{text:?}");
         }

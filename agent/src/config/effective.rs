@@ -1,10 +1,12 @@
 //! Settings back to TOML: every key with the value that holds, defaults included.
-//! Loading the text gives equal Settings. A `Secret` would never be printed;
-//! environment values are no secrets to this version and are.
+//! Loading the text gives equal Settings. Secrets are places of values, and
+//! printed as such; a variable that looks like a secret is masked, and the mask
+//! is refused when it is read again.
+
+mod containers;
 
 use crate::config::Settings;
-use crate::config::compose::port_text;
-use crate::config::file::{CONDITIONS, FORMS, LEVELS, OVERLAPS, PULL_POLICIES, WHEN_FULL};
+use crate::config::file::{FORMS, LEVELS, OVERLAPS, PULL_POLICIES, WHEN_FULL};
 use crate::config::values::{duration_text, server_text, size_text};
 use crate::listener::Address;
 use crate::logs::enrich::{Piece, Template};
@@ -13,8 +15,6 @@ use crate::logs::{buffer, forward};
 use crate::secret::Source;
 use crate::supervise::jobs::Job;
 use crate::supervise::pull;
-use crate::supervise::spec::{Logging, Spec};
-use crate::supervise::{Check, Container, Probe};
 use crate::{logs, metrics};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub fn text(settings: &Settings) -> String {
     page.line("timeout", &duration(settings.docker.timeout));
     images(&mut page, &settings.containers.images);
     for each in &settings.containers.containers {
-        container(&mut page, each);
+        containers::container(&mut page, each);
     }
     for each in &settings.jobs.jobs {
         job(&mut page, each);
@@ -76,35 +76,9 @@ fn images(page: &mut Page, images: &pull::Settings) {
     }
 }
 
-fn container(page: &mut Page, container: &Container) {
-    let name = format!("containers.{}", key(&container.name));
-    page.section(&name);
-    spec(page, &container.spec);
-    let depends_on = container.depends_on.iter();
-    let depends_on: Vec<(String, String)> = depends_on
-        .map(|d| (d.name.clone(), word(&CONDITIONS, &d.condition)))
-        .collect();
-    page.some("depends_on", table(&depends_on));
-    page.line("stop_grace_period", &duration(container.stop_grace_period));
-    page.line("pull_policy", &word(&PULL_POLICIES, &container.pull_policy));
-    page.line("essential", &container.essential.to_string());
-    let probes = &container.probes;
-    let probes = [
-        ("startup", &probes.startup),
-        ("readiness", &probes.readiness),
-        ("liveness", &probes.liveness),
-    ];
-    for (word, each) in probes {
-        if let Some(each) = each {
-            page.section(&format!("{name}.probes.{word}"));
-            probe(page, each);
-        }
-    }
-}
-
 fn job(page: &mut Page, job: &Job) {
     page.section(&format!("jobs.{}", key(&job.name)));
-    spec(page, &job.spec);
+    containers::spec(page, &job.spec);
     page.line("schedule", &string(job.schedule.text()));
     page.line("time_zone", &string(job.schedule.zone()));
     page.line("jitter", &duration(job.jitter));
@@ -116,86 +90,6 @@ fn job(page: &mut Page, job: &Job) {
     page.line("history", &job.history.to_string());
     page.line("stop_grace_period", &duration(job.stop_grace_period));
     page.line("pull_policy", &word(&PULL_POLICIES, &job.pull_policy));
-}
-
-fn spec(page: &mut Page, spec: &Spec) {
-    page.line("image", &string(&spec.image));
-    page.some("command", spec.command.as_deref().map(array));
-    page.some("entrypoint", spec.entrypoint.as_deref().map(array));
-    page.some("environment", map(&spec.environment));
-    page.some("labels", map(&spec.labels));
-    let ports: Vec<String> = spec.ports.iter().map(port_text).collect();
-    page.some("ports", filled(&ports));
-    page.some("volumes", filled(&spec.volumes));
-    page.some("tmpfs", map(&spec.tmpfs));
-    let words = [
-        ("network_mode", &spec.network_mode),
-        ("pid", &spec.pid),
-        ("ipc", &spec.ipc),
-        ("uts", &spec.uts),
-        ("user", &spec.user),
-        ("working_dir", &spec.working_dir),
-        ("hostname", &spec.hostname),
-        ("cpuset", &spec.cpuset),
-        ("stop_signal", &spec.stop_signal),
-    ];
-    for (key, value) in words {
-        page.some(key, value.as_deref().map(string));
-    }
-    page.line("privileged", &spec.privileged.to_string());
-    page.line("read_only", &spec.read_only.to_string());
-    page.some("init", spec.init.map(|init| init.to_string()));
-    page.some("cap_add", filled(&spec.cap_add));
-    page.some("cap_drop", filled(&spec.cap_drop));
-    page.some("devices", filled(&spec.devices));
-    page.some("security_opt", filled(&spec.security_opt));
-    page.some("extra_hosts", filled(&spec.extra_hosts));
-    page.some("dns", filled(&spec.dns));
-    page.some("sysctls", map(&spec.sysctls));
-    let ulimits = spec.ulimits.iter();
-    let ulimits: Vec<(String, String)> = ulimits
-        .map(|(name, limit)| {
-            let text = format!("{{ soft = {}, hard = {} }}", limit.soft, limit.hard);
-            (name.clone(), text)
-        })
-        .collect();
-    page.some("ulimits", table(&ulimits));
-    let size = |bytes: Option<u64>| bytes.map(|bytes| string(&size_text(bytes)));
-    page.some("shm_size", size(spec.shm_size));
-    page.some("mem_limit", size(spec.mem_limit));
-    page.some("memswap_limit", size(spec.memswap_limit));
-    page.some("cpus", spec.nano_cpus.map(cpus));
-    page.some("pids_limit", spec.pids_limit.map(|n| n.to_string()));
-    page.some("oom_score_adj", spec.oom_score_adj.map(|n| n.to_string()));
-    page.some("logging", logging(&spec.logging));
-}
-
-fn logging(logging: &Logging) -> Option<String> {
-    match logging {
-        Logging::Default => None,
-        Logging::Agent { tag } => table(&[("tag".into(), string(tag))]),
-        Logging::Driver { driver, options } => {
-            let mut pairs = vec![("driver".into(), string(driver))];
-            pairs.extend(map(options).map(|options| ("options".into(), options)));
-            table(&pairs)
-        }
-    }
-}
-
-fn probe(page: &mut Page, probe: &Probe) {
-    match &probe.check {
-        Check::Http { host, port, path } => {
-            let target = server_text(host, *port) + path;
-            page.line("http", &string(&target));
-        }
-        Check::Tcp { host, port } => page.line("tcp", &string(&server_text(host, *port))),
-        Check::Exec { command } => page.line("exec", &array(command)),
-        Check::Docker => page.line("docker", "true"),
-    }
-    page.line("period", &duration(probe.period));
-    page.line("timeout", &duration(probe.timeout));
-    page.line("failures", &probe.failures.to_string());
-    page.line("successes", &probe.successes.to_string());
 }
 
 fn metrics(page: &mut Page, settings: &metrics::Settings) {
@@ -426,15 +320,6 @@ fn table(pairs: &[(String, String)]) -> Option<String> {
         .map(|(name, value)| format!("{} = {value}", key(name)))
         .collect();
     (!pairs.is_empty()).then(|| format!("{{ {} }}", pairs.join(", ")))
-}
-
-/// Nanocpus are multiples of a millionth of a CPU.
-fn cpus(nano: u64) -> String {
-    format!(
-        "{}.{:06}",
-        nano / 1_000_000_000,
-        nano % 1_000_000_000 / 1000
-    )
 }
 
 fn template_text(template: &Template) -> String {

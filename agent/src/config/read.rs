@@ -181,6 +181,17 @@ impl<'a> Item<'a> {
         self.node.is_some()
     }
 
+    /// The same value once more.
+    pub fn copy(&self) -> Item<'a> {
+        Item {
+            node: self.node,
+            path: self.path.clone(),
+            kind: self.kind.clone(),
+            place: self.place,
+            report: self.report,
+        }
+    }
+
     /// Of the value; of the table where the value is absent.
     pub fn place(&self) -> Place {
         self.node.map_or(self.place, |node| node.place)
@@ -308,11 +319,29 @@ impl<'a> Item<'a> {
 
     fn text(&self, expected: &str) -> Option<&'a str> {
         match &self.node?.value {
+            Value::String(text) if text.contains('\0') => {
+                self.nul();
+                None
+            }
             Value::String(text) => Some(text),
             _ => {
                 self.expected(expected);
                 None
             }
+        }
+    }
+
+    /// Whatever it is for, it ends as a C string.
+    fn nul(&self) {
+        self.wrong(Wrong::new("has a NUL character in it"));
+    }
+
+    /// The string, or the number, that is written so.
+    pub fn is(&self, text: &str) -> bool {
+        match self.node.map(|node| &node.value) {
+            Some(Value::String(value)) => value == text,
+            Some(Value::Integer(number)) => number.to_string() == text,
+            _ => false,
         }
     }
 
@@ -333,6 +362,10 @@ impl<'a> Item<'a> {
         parse: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
         let text = match &self.node?.value {
+            Value::String(text) if text.contains('\0') => {
+                self.nul();
+                return None;
+            }
             Value::String(text) => text.clone(),
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),

@@ -1,5 +1,6 @@
 //! The whole room from text to Settings and back.
 
+mod changes;
 mod documentation;
 mod faults;
 mod round_trip;

@@ -11,9 +11,7 @@ use crate::logs::enrich::{Piece, Template};
 use crate::logs::output::{self, Kind};
 use crate::logs::{buffer, forward};
 use crate::supervise::spec::{Logging, Protocol, Spec};
-use crate::supervise::{
-    self, Check, Condition, Container, Dependency, Drain, Probe, Takeover, Update,
-};
+use crate::supervise::{self, Check, Condition, Container, Dependency, Probe};
 use crate::{logs, metrics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -109,9 +107,9 @@ fn container(file: ContainerFile) -> Container {
         stop_grace_period: file.stop_grace_period,
         pull_policy: file.pull_policy,
         probes: file.probes.checked(),
-        drain: Drain::default(),
-        update: Update::default(),
-        takeover: Takeover::default(),
+        drain: file.drain,
+        update: file.update,
+        takeover: file.takeover,
         essential: file.essential,
     }
 }

@@ -6,8 +6,10 @@ use super::error::{Cause, Error};
 use super::events::{self, Events};
 use super::image::{self, Local};
 use super::image_pull::{Login, Pull, Way};
+use super::since;
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, EndpointSettings, NetworkConnectRequest,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
@@ -121,15 +123,50 @@ impl Docker {
     /// Makes a container and returns its id. Errors: [`Error::is_not_found`]
     /// when the image is absent, [`Error::is_conflict`] when the name is taken,
     /// [`Error::is_refused`] when Docker does not take the body.
-    pub async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, Error> {
+    /// `platform` is `os[/architecture[/variant]]`; None: this host's.
+    pub async fn create(
+        &self,
+        name: &str,
+        platform: Option<&str>,
+        body: ContainerCreateBody,
+    ) -> Result<String, Error> {
         let client = self.client("create container", name).await?;
-        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        let api = client.client_version();
+        since::check(&body, (api.major_version, api.minor_version))
+            .map_err(|cause| Error::new("create container", name, cause))?;
+        let mut options = CreateContainerOptionsBuilder::new().name(name);
+        if let Some(platform) = platform {
+            options = options.platform(platform);
+        }
+        let options = options.build();
         let made = self
             .call("create container", name, START_DEADLINE, async {
                 client.create_container(Some(options), body).await
             })
             .await?;
         Ok(made.id)
+    }
+
+    /// Connects a container to one more network. Errors: [`Error::is_not_found`]
+    /// when there is no such network.
+    pub async fn connect(
+        &self,
+        network: &str,
+        id: &str,
+        endpoint: EndpointSettings,
+    ) -> Result<(), Error> {
+        let client = self.client("connect network", network).await?;
+        let api = client.client_version();
+        since::check_endpoint(&endpoint, (api.major_version, api.minor_version))
+            .map_err(|cause| Error::new("connect network", network, cause))?;
+        let request = NetworkConnectRequest {
+            container: id.into(),
+            endpoint_config: Some(endpoint),
+        };
+        self.call("connect network", network, START_DEADLINE, async {
+            client.connect_network(network, request).await
+        })
+        .await
     }
 
     /// Starts a container; one that runs already is a success.

@@ -37,6 +37,13 @@ pub enum Cause {
     /// The connection broke before the answer; what was asked may have happened.
     #[error("connection to docker lost: {0}")]
     Lost(String),
+    /// Asked for what this daemon does not have; nothing was sent.
+    #[error("{key} needs API {}.{} of docker, this one speaks {}.{}", least.0, least.1, api.0, api.1)]
+    TooOld {
+        key: &'static str,
+        least: (usize, usize),
+        api: (usize, usize),
+    },
     /// An answer that cannot be read, or an error inside a stream (a pull).
     #[error("{0}")]
     Other(String),
@@ -63,6 +70,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.cause {
             Cause::Answer { status, .. } => status >= 500 || status == 429 || status == 409,
+            Cause::TooOld { .. } => false,
             Cause::Late(_)
             | Cause::Stalled(_)
             | Cause::Absent(_)
@@ -81,9 +89,9 @@ impl Error {
         self.status() == Some(409)
     }
 
-    /// The request itself is wrong (HTTP 400): trying again changes nothing.
+    /// The request itself is wrong (HTTP 400) for this daemon: trying again changes nothing.
     pub fn is_refused(&self) -> bool {
-        self.status() == Some(400)
+        self.status() == Some(400) || matches!(self.cause, Cause::TooOld { .. })
     }
 
     pub fn cause(&self) -> &Cause {

@@ -18,6 +18,7 @@ pub mod exec;
 pub mod health;
 pub mod image;
 pub mod image_pull;
+pub mod since;
 
 pub use client::Docker;
 pub use error::Error;

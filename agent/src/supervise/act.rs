@@ -3,19 +3,23 @@
 //! Identity is label plus id. The name only has to be free: whatever of ours
 //! holds it is moved aside to `<name>.prev`, whatever is not ours is left alone.
 
-use super::body::{self, LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
+use super::Container as Wanted;
+use super::body::{self, Body, BodyError, LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
 use super::mind::{self, FetchError, Outcome, Repair, Work};
 use super::pull::{self, Puller};
 use super::settings::Takeover;
+use super::spec::hash;
 use super::state::{Failure, Signal};
 use crate::chain::Chain;
 use crate::docker::container::{Container, Summary};
 use crate::docker::{Docker, Error};
-use bollard::models::ContainerCreateBody;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+/// Between tries to read the files that a container needs.
+const FILES_AGAIN: Duration = Duration::from_secs(30);
 /// Between looks at whether a container that has to go has gone.
 const EVICTION_LOOK: Duration = Duration::from_millis(200);
 
@@ -27,6 +31,8 @@ pub struct Found {
     /// The one beside it, of an update that overlaps.
     pub double: Option<Container>,
     pub others: usize,
+    /// The hash that is wanted, by what its files hold now.
+    pub hash: String,
 }
 
 /// A launch that did not end in a running container.
@@ -41,13 +47,10 @@ pub struct LaunchError {
 /// All that a launch needs; owned, so that it can outlive the moment.
 struct Launch {
     docker: Docker,
-    name: String,
-    hash: String,
-    body: ContainerCreateBody,
+    container: Arc<Wanted>,
+    body: Body,
     held: Option<String>,
     prev_taken: bool,
-    takeover: Takeover,
-    grace: Duration,
 }
 
 /// Does one thing to Docker and says what came of it.
@@ -59,15 +62,25 @@ pub async fn perform(
     progress: watch::Sender<pull::Progress>,
 ) -> Outcome {
     match work {
-        Work::Look { name, foreign } => Outcome::Looked(look(&docker, &name, foreign).await),
+        Work::Look { container, foreign } => {
+            Outcome::Looked(look(&docker, container, log_address, foreign).await)
+        }
         Work::Fetch {
-            image,
-            policy,
+            container,
             priority,
             fresh,
         } => {
+            let image = container.spec.image.clone();
+            let policy = container.pull_policy;
             if fresh {
                 puller.forgive(&image);
+            }
+            // What cannot be made must not cost the one that runs.
+            if let Err(error) = body::check_files(container).await {
+                return Outcome::Fetched(Err(FetchError {
+                    text: Chain(&error).to_string(),
+                    again_in: FILES_AGAIN,
+                }));
             }
             let fetched = puller.fetch(&image, policy, priority, &progress).await;
             Outcome::Fetched(match fetched {
@@ -78,11 +91,11 @@ pub async fn perform(
                 }),
             })
         }
-        Work::Launch(order) => Outcome::Launched(match prepare(docker, log_address, order) {
+        Work::Launch(order) => Outcome::Launched(match prepare(docker, log_address, order).await {
             Ok(ready) => launch(ready).await,
             Err(error) => Err(error),
         }),
-        Work::Double(order) => Outcome::Doubled(match prepare(docker, log_address, order) {
+        Work::Double(order) => Outcome::Doubled(match prepare(docker, log_address, order).await {
             Ok(ready) => double(ready).await,
             Err(error) => Err(error),
         }),
@@ -106,28 +119,25 @@ pub fn double_name(name: &str) -> String {
     format!("{name}.next")
 }
 
-fn prepare(
+async fn prepare(
     docker: Docker,
     log_address: Option<String>,
     order: mind::Launch,
 ) -> Result<Launch, LaunchError> {
-    let container = &order.container;
-    let body = body::body(container, &order.hash, log_address.as_deref()).map_err(|error| {
-        LaunchError {
-            failure: Failure::Refused,
-            text: Chain(&error).to_string(),
-            holder: None,
-        }
-    })?;
+    let mut body = body::make(order.container.clone(), log_address.as_deref())
+        .await
+        .map_err(|error| LaunchError::refused(&error))?;
+    if let Some(hash) = order.label {
+        let labels = body.create.labels.get_or_insert_default();
+        labels.insert(LABEL_SPEC.into(), hash.to_string());
+        body.hash = hash.to_string();
+    }
     Ok(Launch {
         docker,
-        name: container.name.clone(),
-        hash: order.hash.to_string(),
+        container: order.container,
         body,
         held: order.held,
         prev_taken: order.prev_taken,
-        takeover: container.takeover,
-        grace: container.stop_grace_period,
     })
 }
 
@@ -142,10 +152,17 @@ fn ours_named(name: &str) -> Vec<String> {
     labels
 }
 
-/// Looks for the container that stands for `name`.
-async fn look(docker: &Docker, name: &str, foreign: Option<String>) -> Result<Found, Error> {
-    let mut all = docker.list(&ours_named(name)).await?;
-    let next = double_name(name);
+/// Looks for the container that stands for `wanted`, and at its files.
+async fn look(
+    docker: &Docker,
+    wanted: Arc<Wanted>,
+    log_address: Option<String>,
+    foreign: Option<String>,
+) -> Result<Found, Error> {
+    let name = wanted.name.clone();
+    let hash = body::hash_now(wanted, log_address.as_deref()).await;
+    let mut all = docker.list(&ours_named(&name)).await?;
+    let next = double_name(&name);
     let beside = all
         .iter()
         .position(|one| one.name == next)
@@ -157,19 +174,21 @@ async fn look(docker: &Docker, name: &str, foreign: Option<String>) -> Result<Fo
             current,
             double: None,
             others: all.len(),
+            hash,
         });
     }
     let mut double = match &beside {
         Some(beside) => inspect(docker, &beside.id).await?,
         None => None,
     };
-    let Some(best) = best(&all, name) else {
+    let Some(best) = best(&all, &name) else {
         // Nothing else is there: what was to follow has to stand in.
         let current = double.take_if(|one| one.running);
         return Ok(Found {
             current,
             double: None,
             others: all.len(),
+            hash,
         });
     };
     if !best.running && double.as_ref().is_some_and(|one| one.running) {
@@ -177,6 +196,7 @@ async fn look(docker: &Docker, name: &str, foreign: Option<String>) -> Result<Fo
             current: double,
             double: None,
             others: all.len(),
+            hash,
         });
     }
     let others = all.len() - 1;
@@ -185,6 +205,7 @@ async fn look(docker: &Docker, name: &str, foreign: Option<String>) -> Result<Fo
         current,
         double,
         others,
+        hash,
     })
 }
 
@@ -212,31 +233,37 @@ fn best<'a>(all: &'a [Summary], name: &str) -> Option<&'a Summary> {
 }
 
 /// Old one aside, new one made and started. On the path from a crash to the
-/// new process there are these three calls and no more.
+/// new process there are these three calls, one more for each network beyond
+/// the first, and no others.
 async fn launch(launch: Launch) -> Result<Container, LaunchError> {
     let docker = &launch.docker;
+    let name = &launch.container.name;
+    let body = launch.body.clone();
     if let Some(held) = &launch.held {
-        move_aside(docker, held, &launch.name, launch.prev_taken)
+        move_aside(docker, held, name, launch.prev_taken)
             .await
             .map_err(|error| LaunchError::of(&error))?;
     }
-    let id = match docker.create(&launch.name, launch.body.clone()).await {
+    let id = match docker
+        .create(name, body.platform.as_deref(), body.create.clone())
+        .await
+    {
         Ok(id) => id,
-        Err(error) if error.is_conflict() => match resolve(&launch, &error).await? {
+        Err(error) if error.is_conflict() => match resolve(&launch, &body, &error).await? {
             Resolved::Runs(container) => return Ok(*container),
             Resolved::Free => docker
-                .create(&launch.name, launch.body.clone())
+                .create(name, body.platform.as_deref(), body.create.clone())
                 .await
                 .map_err(|error| LaunchError::created(&error))?,
         },
         Err(error) => return Err(LaunchError::created(&error)),
     };
-    if let Err(error) = docker.start(&id).await {
-        let failed = LaunchError::of(&error);
+    if let Err(error) = connect_and_start(docker, &id, body).await {
+        let failed = LaunchError::started(&error);
         if failed.failure != Failure::Unsure {
             // It never ran: nothing of it is worth keeping.
             if let Err(error) = docker.remove(&id).await {
-                tracing::debug!(container = launch.name, error = %Chain(&error), "leftover of a failed start stays for now");
+                tracing::debug!(container = name, error = %Chain(&error), "leftover of a failed start stays for now");
             }
         }
         return Err(failed);
@@ -245,6 +272,13 @@ async fn launch(launch: Launch) -> Result<Container, LaunchError> {
         .inspect(&id)
         .await
         .map_err(|error| LaunchError::of(&error))
+}
+
+async fn connect_and_start(docker: &Docker, id: &str, body: Body) -> Result<(), Error> {
+    for (network, endpoint) in body.connect {
+        docker.connect(&network, id, endpoint).await?;
+    }
+    docker.start(id).await
 }
 
 async fn move_aside(docker: &Docker, id: &str, name: &str, prev_taken: bool) -> Result<(), Error> {
@@ -269,15 +303,16 @@ enum Resolved {
 }
 
 /// The name is taken: by whom?
-async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchError> {
+async fn resolve(launch: &Launch, body: &Body, conflict: &Error) -> Result<Resolved, LaunchError> {
+    let name = &launch.container.name;
     let holder = launch
         .docker
-        .inspect(&launch.name)
+        .inspect(name)
         .await
         .map_err(|error| LaunchError::of(&error))?;
     let label = |key: &str| holder.labels.get(key).map(String::as_str);
     let of = label(LABEL_CONTAINER).filter(|_| label(LABEL_MANAGED_BY) == Some(MANAGER));
-    let is_ours = of == Some(&launch.name) && holder.name == launch.name;
+    let is_ours = of == Some(name) && holder.name == *name;
     // A container of the config may have the name that another's dead generation was given.
     if let Some(other) = of
         && !holder.running
@@ -293,7 +328,7 @@ async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchEr
         return foreign(launch, holder).await;
     }
     if holder.running {
-        if label(LABEL_SPEC) == Some(&launch.hash) {
+        if label(LABEL_SPEC).is_some_and(|held| hash::same(held, &body.hash)) {
             return Ok(Resolved::Runs(Box::new(holder)));
         }
         return Err(LaunchError {
@@ -302,7 +337,7 @@ async fn resolve(launch: &Launch, conflict: &Error) -> Result<Resolved, LaunchEr
             holder: None,
         });
     }
-    move_aside(&launch.docker, &holder.id, &launch.name, true)
+    move_aside(&launch.docker, &holder.id, name, true)
         .await
         .map_err(|error| LaunchError::of(&error))?;
     Ok(Resolved::Free)
@@ -316,10 +351,10 @@ async fn foreign(launch: &Launch, holder: Container) -> Result<Resolved, LaunchE
         text,
         holder: None,
     };
-    match launch.takeover {
+    match launch.container.takeover {
         Takeover::Refuse => Err(refused(format!(
             "container {id} has the name {} and is not the agent's: remove or rename it, or set takeover",
-            launch.name
+            launch.container.name
         ))),
         Takeover::Adopt if holder.running => Err(LaunchError {
             failure: Failure::Foreign,
@@ -328,16 +363,16 @@ async fn foreign(launch: &Launch, holder: Container) -> Result<Resolved, LaunchE
         }),
         Takeover::Adopt | Takeover::Replace => {
             let docker = &launch.docker;
-            evict(docker, &holder, launch.grace)
+            evict(docker, &holder, launch.container.stop_grace_period)
                 .await
                 .map_err(|error| LaunchError::of(&error))?;
-            let aside = format!("{}.before-agent-{id}", launch.name);
+            let aside = format!("{}.before-agent-{id}", launch.container.name);
             docker
                 .rename(&holder.id, &aside)
                 .await
                 .map_err(|error| LaunchError::of(&error))?;
             tracing::warn!(
-                container = launch.name,
+                container = launch.container.name,
                 id,
                 aside,
                 "a container that the agent did not make had the name and was moved aside"
@@ -369,17 +404,22 @@ async fn evict(docker: &Docker, holder: &Container, grace: Duration) -> Result<(
 /// Makes and starts the new one beside the old one, under a name of its own.
 async fn double(launch: Launch) -> Result<Container, LaunchError> {
     let docker = &launch.docker;
-    clear(docker, &launch.name)
+    let name = &launch.container.name;
+    let body = launch.body.clone();
+    clear(docker, name)
         .await
         .map_err(|error| LaunchError::of(&error))?;
     let id = docker
-        .create(&double_name(&launch.name), launch.body.clone())
+        .create(
+            &double_name(name),
+            body.platform.as_deref(),
+            body.create.clone(),
+        )
         .await
         .map_err(|error| LaunchError::created(&error))?;
-    docker
-        .start(&id)
+    connect_and_start(docker, &id, body)
         .await
-        .map_err(|error| LaunchError::of(&error))?;
+        .map_err(|error| LaunchError::started(&error))?;
     docker
         .inspect(&id)
         .await
@@ -508,15 +548,40 @@ impl LaunchError {
         }
     }
 
+    fn refused(error: &BodyError) -> LaunchError {
+        LaunchError {
+            failure: Failure::Refused,
+            text: Chain(error).to_string(),
+            holder: None,
+        }
+    }
+
+    /// A network that is not there: nothing helps but making it.
+    fn started(error: &Error) -> LaunchError {
+        let mut failed = LaunchError::of(error);
+        if is_of_a_network(error) {
+            failed.failure = Failure::Refused;
+        }
+        failed
+    }
+
     fn created(error: &Error) -> LaunchError {
         let mut failed = LaunchError::of(error);
-        if error.is_not_found() {
+        if is_of_a_network(error) {
+            failed.failure = Failure::Refused;
+        } else if error.is_not_found() {
             failed.failure = Failure::ImageMissing;
         } else if error.is_refused() {
             failed.failure = Failure::Refused;
         }
         failed
     }
+}
+
+/// Docker answers 404 for an absent image and for an absent network.
+fn is_of_a_network(error: &Error) -> bool {
+    let text = Chain(error).to_string();
+    error.is_not_found() && text.contains("network ") && text.contains("not found")
 }
 
 #[cfg(test)]

@@ -1,14 +1,22 @@
 //! What a container is made of, in Compose's words. Only what Docker is told
 //! stands here; probes and timing do not, so changing them replaces nothing.
 //!
-//! [`Spec::hash`] is what the container's label carries. Its input is a text
-//! of our own, one set key after the other in a fixed order: a new key, or
-//! another version of a library, leaves the hashes of running containers alone.
+//! ```text
+//! Spec ── resolve (reads env_file, secrets, profiles) ─→ Resolved ── body ─→ Docker
+//!   └───────────────── hash ──────────────────────────────┴─→ the label agent.spec
+//! ```
+//!
+//! Values from files are read when a container is made, never before, and live
+//! no longer than that: nothing of them is in the spec, in labels or in errors.
+
+pub mod env_file;
+pub mod hash;
+pub mod resolve;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -17,10 +25,17 @@ pub struct Spec {
     pub command: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,
     pub environment: BTreeMap<String, String>,
+    /// Beneath `environment`; a later file wins over an earlier one.
+    pub env_files: Vec<EnvFile>,
+    /// By the variable's name, or a free one for a secret that is a file.
+    pub secrets: BTreeMap<String, SecretUse>,
     pub labels: BTreeMap<String, String>,
     pub ports: Vec<Port>,
-    /// As Docker takes binds: `/host:/container[:opts]` or `name:/container[:opts]`.
+    /// As Docker takes binds: `/host:/container[:opts]` or `name:/container[:opts]`;
+    /// `/container` alone is an anonymous volume.
     pub volumes: Vec<String>,
+    /// What the short form cannot say.
+    pub mounts: Vec<Mount>,
     /// path → options ("" for none).
     pub tmpfs: BTreeMap<String, String>,
     pub network_mode: Option<String>,
@@ -44,8 +59,8 @@ pub struct Spec {
     pub shm_size: Option<u64>,
     /// bytes
     pub mem_limit: Option<u64>,
-    /// bytes
-    pub memswap_limit: Option<u64>,
+    /// bytes; -1: no bound
+    pub memswap_limit: Option<i64>,
     /// billionths of a CPU, as Docker's NanoCpus
     pub nano_cpus: Option<u64>,
     pub cpuset: Option<String>,
@@ -55,6 +70,124 @@ pub struct Spec {
     pub extra_hosts: Vec<String>,
     pub dns: Vec<String>,
     pub logging: Logging,
+    /// The first is the one that it is created in.
+    pub networks: Vec<Network>,
+    pub mac_address: Option<String>,
+    pub domainname: Option<String>,
+    pub dns_search: Vec<String>,
+    pub dns_opt: Vec<String>,
+    pub group_add: Vec<String>,
+    pub userns_mode: Option<String>,
+    pub cgroup: Option<String>,
+    pub cgroup_parent: Option<String>,
+    pub device_cgroup_rules: Vec<String>,
+    pub storage_opt: BTreeMap<String, String>,
+    /// bytes
+    pub mem_reservation: Option<u64>,
+    /// percent
+    pub mem_swappiness: Option<i64>,
+    pub cpu_shares: Option<i64>,
+    pub oom_kill_disable: bool,
+    pub healthcheck: Option<Healthcheck>,
+    pub platform: Option<String>,
+    pub runtime: Option<String>,
+    pub annotations: BTreeMap<String, String>,
+    pub tty: bool,
+    pub stdin_open: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvFile {
+    pub path: PathBuf,
+    /// False: it may be absent.
+    pub required: bool,
+    pub format: EnvFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum EnvFormat {
+    /// Quotes, comments and `${NAME}` as Compose reads them.
+    #[default]
+    Compose,
+    /// `NAME=value` lines as `docker run --env-file` reads them.
+    Raw,
+}
+
+/// A secret, and where the container finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretUse {
+    pub source: SecretSource,
+    /// None: in the environment. Else a read-only file at this path.
+    pub target: Option<String>,
+}
+
+/// Where a secret's value is; never the value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecretSource {
+    File(PathBuf),
+}
+
+/// A mount in the long form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    pub kind: MountKind,
+    pub target: String,
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// Of a path that has to be there.
+    Bind {
+        source: String,
+        propagation: Option<Propagation>,
+    },
+    Volume {
+        /// None: anonymous.
+        source: Option<String>,
+        /// Nothing of the image is copied into it.
+        nocopy: bool,
+    },
+    Tmpfs {
+        /// bytes
+        size: Option<u64>,
+        /// Permission bits.
+        mode: Option<u32>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    Private,
+    Rprivate,
+    Shared,
+    Rshared,
+    Slave,
+    Rslave,
+}
+
+/// A network that there is, and the container's place in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Network {
+    pub name: String,
+    pub aliases: Vec<String>,
+    pub ipv4_address: Option<String>,
+    pub ipv6_address: Option<String>,
+    pub link_local_ips: Vec<String>,
+    pub mac_address: Option<String>,
+    pub driver_opts: BTreeMap<String, String>,
+}
+
+/// Docker's own check of the container. What is not set is the image's.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Healthcheck {
+    /// As Docker takes it: `NONE`, `CMD` and words, `CMD-SHELL` and a line.
+    pub test: Option<Vec<String>>,
+    pub interval: Option<Duration>,
+    pub timeout: Option<Duration>,
+    pub retries: Option<i64>,
+    pub start_period: Option<Duration>,
+    pub start_interval: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,6 +196,8 @@ pub struct Port {
     pub host_ip: String,
     /// None: Docker chooses.
     pub host_port: Option<u16>,
+    /// First and last that Docker may choose from.
+    pub host_range: Option<(u16, u16)>,
     pub container_port: u16,
     pub protocol: Protocol,
 }
@@ -93,81 +228,6 @@ pub enum Logging {
     },
 }
 
-/// Scheme of the hash's input. A change of [`Written`]'s rules needs a new one,
-/// and then replaces every container once.
-const SCHEME: &str = "v1";
-
-impl Spec {
-    /// `v1:<sha256, hex>` over all that Docker is told. `log_address` counts
-    /// where the container logs to the agent. What has no order (ports, binds,
-    /// capabilities) hashes the same in any order.
-    pub fn hash(&self, log_address: Option<&str>) -> String {
-        let mut written = Written::default();
-        written.one("image", Some(&self.image));
-        written.all("command", self.command.as_deref());
-        written.all("entrypoint", self.entrypoint.as_deref());
-        written.map("environment", &self.environment);
-        written.map("labels", &self.labels);
-        let mut ports: Vec<String> = self.ports.iter().map(Port::written).collect();
-        written.set("ports", &mut ports);
-        written.set("volumes", &mut self.volumes.clone());
-        written.map("tmpfs", &self.tmpfs);
-        written.one("network_mode", self.network_mode.as_ref());
-        written.one("pid", self.pid.as_ref());
-        written.one("ipc", self.ipc.as_ref());
-        written.one("uts", self.uts.as_ref());
-        written.one("privileged", self.privileged.then_some(true));
-        written.set("cap_add", &mut self.cap_add.clone());
-        written.set("cap_drop", &mut self.cap_drop.clone());
-        written.set("devices", &mut self.devices.clone());
-        let limit = |limit: &Ulimit| format!("{}:{}", limit.soft, limit.hard);
-        let limits = self.ulimits.iter().map(|(k, v)| (k.clone(), limit(v)));
-        written.map("ulimits", &limits.collect());
-        written.map("sysctls", &self.sysctls);
-        written.set("security_opt", &mut self.security_opt.clone());
-        written.one("user", self.user.as_ref());
-        written.one("working_dir", self.working_dir.as_ref());
-        written.one("hostname", self.hostname.as_ref());
-        written.one("read_only", self.read_only.then_some(true));
-        written.one("init", self.init);
-        written.one("shm_size", self.shm_size);
-        written.one("mem_limit", self.mem_limit);
-        written.one("memswap_limit", self.memswap_limit);
-        written.one("nano_cpus", self.nano_cpus);
-        written.one("cpuset", self.cpuset.as_ref());
-        written.one("pids_limit", self.pids_limit);
-        written.one("oom_score_adj", self.oom_score_adj);
-        written.one("stop_signal", self.stop_signal.as_ref());
-        written.all("extra_hosts", Some(&self.extra_hosts));
-        written.all("dns", Some(&self.dns));
-        match &self.logging {
-            Logging::Default => {}
-            Logging::Agent { tag } => {
-                written.one("logging.tag", Some(tag));
-                written.one("logging.address", log_address);
-            }
-            Logging::Driver { driver, options } => {
-                written.one("logging.driver", Some(driver));
-                written.map("logging.options", options);
-            }
-        }
-        format!("{SCHEME}:{}", written.digest())
-    }
-}
-
-impl Port {
-    fn written(&self) -> String {
-        let host = self.host_port.map(|port| port.to_string());
-        format!(
-            "{}:{}:{}/{}",
-            self.host_ip,
-            host.unwrap_or_default(),
-            self.container_port,
-            self.protocol.word()
-        )
-    }
-}
-
 impl Protocol {
     /// As Docker writes it behind a port.
     pub fn word(self) -> &'static str {
@@ -178,133 +238,19 @@ impl Protocol {
     }
 }
 
-/// The hash's input: `key=<length>:<value>` lines; what is not set is not written.
-#[derive(Default)]
-struct Written(String);
-
-impl Written {
-    fn one(&mut self, key: &str, value: Option<impl Display>) {
-        if let Some(value) = value {
-            let value = value.to_string();
-            // Writing to a String cannot fail.
-            let _ = writeln!(self.0, "{key}={}:{value}", value.len());
+impl Propagation {
+    /// As Docker and Compose write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Propagation::Private => "private",
+            Propagation::Rprivate => "rprivate",
+            Propagation::Shared => "shared",
+            Propagation::Rshared => "rshared",
+            Propagation::Slave => "slave",
+            Propagation::Rslave => "rslave",
         }
-    }
-
-    /// An empty list is not an absent one: an empty entrypoint clears the image's.
-    fn all(&mut self, key: &str, values: Option<&[String]>) {
-        if let Some(values) = values {
-            if matches!(key, "command" | "entrypoint") || !values.is_empty() {
-                self.one(key, Some(values.len()));
-            }
-            for value in values {
-                self.one(key, Some(value));
-            }
-        }
-    }
-
-    fn set(&mut self, key: &str, values: &mut Vec<String>) {
-        values.sort();
-        values.dedup();
-        self.all(key, Some(values));
-    }
-
-    fn map(&mut self, key: &str, values: &BTreeMap<String, String>) {
-        for (name, value) in values {
-            self.one(key, Some(name));
-            self.one(key, Some(value));
-        }
-    }
-
-    fn digest(&self) -> String {
-        let mut hex = String::with_capacity(64);
-        for byte in Sha256::digest(self.0.as_bytes()) {
-            let _ = write!(hex, "{byte:02x}");
-        }
-        hex
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Logging, Port, Protocol, Spec};
-    use std::collections::BTreeMap;
-
-    fn port(container_port: u16) -> Port {
-        Port {
-            host_ip: String::new(),
-            host_port: Some(container_port),
-            container_port,
-            protocol: Protocol::Tcp,
-        }
-    }
-
-    fn spec() -> Spec {
-        Spec {
-            image: "app:1".into(),
-            ports: vec![port(8080), port(9090)],
-            environment: BTreeMap::from([("A".into(), "1".into())]),
-            logging: Logging::Agent { tag: "app".into() },
-            ..Spec::default()
-        }
-    }
-
-    #[test]
-    fn hash_stays_what_it_was_across_releases() {
-        // Another value here replaces every running container of every host.
-        assert_eq!(
-            spec().hash(Some("unix:///run/agent/forward.sock")),
-            "v1:7807884e6c0ad224d5ce878c5804e78232b253c33b71ec0b63c453e2335cd50d"
-        );
-    }
-
-    #[test]
-    fn hash_does_not_see_the_order_of_what_has_none() {
-        let mut turned = spec();
-        turned.ports.reverse();
-        assert_eq!(turned.hash(None), spec().hash(None));
-    }
-
-    #[test]
-    fn hash_sees_every_change_that_docker_would() {
-        let base = spec();
-        let mut seen = vec![base.hash(Some("unix:///a"))];
-        let edits: [fn(&mut Spec); 14] = [
-            |s| s.image = "app:2".into(),
-            |s| s.command = Some(vec!["a b".into()]),
-            |s| s.command = Some(vec!["a".into(), "b".into()]),
-            |s| s.entrypoint = Some(vec![]),
-            |s| s.environment = BTreeMap::from([("A".into(), "2".into())]),
-            |s| s.labels = BTreeMap::from([("A".into(), "1".into())]),
-            |s| s.ports[0].host_port = None,
-            |s| s.ports[0].protocol = Protocol::Udp,
-            |s| s.privileged = true,
-            |s| s.init = Some(false),
-            |s| s.mem_limit = Some(1 << 30),
-            |s| s.pid = Some("host".into()),
-            |s| s.ipc = Some("host".into()),
-            |s| {
-                s.logging = Logging::Agent {
-                    tag: "other".into(),
-                }
-            },
-        ];
-        for edit in edits {
-            let mut changed = base.clone();
-            edit(&mut changed);
-            seen.push(changed.hash(Some("unix:///a")));
-        }
-        seen.push(base.hash(Some("unix:///b")));
-        let n = seen.len();
-        seen.sort();
-        seen.dedup();
-        assert_eq!(seen.len(), n);
-    }
-
-    #[test]
-    fn log_address_is_nothing_to_a_container_that_logs_elsewhere() {
-        let mut quiet = spec();
-        quiet.logging = Logging::Default;
-        assert_eq!(quiet.hash(Some("unix:///a")), quiet.hash(None));
-    }
-}
+mod tests;

@@ -347,7 +347,13 @@ impl Supervisor {
                     member.container = Arc::new(container);
                     "added"
                 }
-                Some(member) if *member.container == container => "kept",
+                Some(member) if *member.container == container => {
+                    if container.spec.reads_files() {
+                        // Another Arc has the task look at them again.
+                        member.container = Arc::new(container);
+                    }
+                    "kept"
+                }
                 Some(member) => {
                     let before = member.container.spec.hash(address.as_deref());
                     let same = before == container.spec.hash(address.as_deref());

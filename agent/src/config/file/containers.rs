@@ -1,33 +1,46 @@
 //! `[containers.NAME]` as written, in Compose's words. What one container's
 //! own keys say against each other is told here, the rest by `validate`.
 
+mod change;
+mod environment;
+mod health;
+mod limits;
+mod network;
+mod storage;
+
+pub use change::{APPLIES, ORDERS, TAKEOVERS};
+pub use environment::{ENV_FORMATS, MASK};
+pub use storage::PROPAGATIONS;
+
 use super::Located;
 use super::probes::{ProbesFile, probes};
 use crate::config::compose::{
-    check_capability, check_device, check_image, check_ip, check_volume, cpuset, nano_cpus, signal,
+    check_capability, check_image, check_ip, check_platform, cpuset, nano_cpus, signal,
 };
 use crate::config::defaults;
 use crate::config::fault::{Place, quoted};
 use crate::config::read::{Item, Table, Wrong};
-use crate::supervise::spec::{Logging, Port, Spec, Ulimit};
-use crate::supervise::{Condition, Dependency, PullPolicy};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::supervise::spec::{Logging, Port, Spec};
+use crate::supervise::{Condition, Dependency, Drain, PullPolicy, Takeover, Update};
 use std::time::Duration;
 
-/// Docker refuses less (`mem_limit` below 6 MiB).
-const LEAST_MEMORY: u64 = 6 << 20;
 /// Longest name that leaves room for suffixes in a file name of 255 bytes.
 const LONGEST_NAME: usize = 200;
 
-pub const CONDITIONS: [(&str, Condition); 3] = [
+/// Our words first, then Compose's.
+pub const CONDITIONS: [(&str, Condition); 6] = [
     ("started", Condition::Started),
     ("ready", Condition::Ready),
     ("completed", Condition::Completed),
+    ("service_started", Condition::Started),
+    ("service_healthy", Condition::Ready),
+    ("service_completed_successfully", Condition::Completed),
 ];
-pub const PULL_POLICIES: [(&str, PullPolicy); 3] = [
+pub const PULL_POLICIES: [(&str, PullPolicy); 4] = [
     ("missing", PullPolicy::Missing),
     ("always", PullPolicy::Always),
     ("never", PullPolicy::Never),
+    ("if_not_present", PullPolicy::Missing),
 ];
 
 #[derive(Debug)]
@@ -40,6 +53,9 @@ pub struct ContainerFile {
     pub stop_grace_period: Duration,
     pub pull_policy: PullPolicy,
     pub probes: ProbesFile,
+    pub drain: Drain,
+    pub update: Update,
+    pub takeover: Takeover,
     pub essential: bool,
     /// Where `logging` stands, for the check that someone listens.
     pub logging_place: Place,
@@ -52,6 +68,8 @@ pub fn container(name: &str, table: &mut Table<'_>) -> ContainerFile {
     let logging = table.take("logging");
     let logging_place = logging.place();
     let (spec, ports) = spec(table, logging);
+    let drain = table.take("drain").table(change::drain);
+    let update = change::update(table.take("update"), &spec);
     ContainerFile {
         name: name.into(),
         spec,
@@ -66,6 +84,12 @@ pub fn container(name: &str, table: &mut Table<'_>) -> ContainerFile {
             .choice(&PULL_POLICIES, &[])
             .unwrap_or_default(),
         probes: probes(table.take("probes")),
+        drain,
+        update,
+        takeover: table
+            .take("takeover")
+            .choice(&TAKEOVERS, &[])
+            .unwrap_or_default(),
         essential: table.take("essential").bool().unwrap_or(true),
         logging_place,
     }
@@ -92,34 +116,45 @@ pub(super) fn spec(table: &mut Table<'_>, logging: Item<'_>) -> (Spec, Vec<Locat
     if !image.is_there() {
         table.missing("image", "\"name:tag\"");
     }
-    let (network_mode, ports) = network(table);
     let (privileged, cap_add, cap_drop) = rights(table);
-    let (mem_limit, memswap_limit) = memory(table);
-    let volumes = table.take("volumes");
-    let volumes_place = volumes.place();
-    let volumes = volumes.strings(check_volume);
-    let tmpfs = tmpfs(table.take("tmpfs"));
-    check_targets(table, volumes_place, &volumes, &tmpfs);
+    let storage::Storage {
+        volumes,
+        mounts,
+        tmpfs,
+        secrets,
+    } = storage::storage(table);
+    let (environment, env_files) = environment::environment(table, &secrets);
+    let network::Networking {
+        network_mode,
+        networks,
+        ports,
+        mac_address,
+    } = network::networking(table);
     let spec = Spec {
         image: image
             .parse("a string such as \"name:tag\"", check_image)
             .unwrap_or_default(),
         command: table.take("command").words(),
         entrypoint: table.take("entrypoint").words(),
-        environment: table.take("environment").map(),
-        labels: table.take("labels").map(),
+        environment,
+        env_files,
+        secrets,
+        labels: table.take("labels").labels(),
         ports: ports.iter().map(|port| port.value.clone()).collect(),
         volumes,
+        mounts,
         tmpfs,
         network_mode,
+        networks,
+        mac_address,
         pid: shared(table.take("pid"), &["host"]),
         ipc: shared(table.take("ipc"), &["host", "private", "shareable", "none"]),
         uts: shared(table.take("uts"), &["host"]),
         privileged,
         cap_add,
         cap_drop,
-        devices: table.take("devices").strings(check_device),
-        ulimits: ulimits(table.take("ulimits")),
+        devices: limits::devices(table.take("devices")),
+        ulimits: limits::ulimits(table.take("ulimits")),
         sysctls: table.take("sysctls").map(),
         security_opt: table.take("security_opt").strings(not_empty),
         user: table
@@ -130,8 +165,6 @@ pub(super) fn spec(table: &mut Table<'_>, logging: Item<'_>) -> (Spec, Vec<Locat
         read_only: table.take("read_only").bool().unwrap_or_default(),
         init: table.take("init").bool(),
         shm_size: table.take("shm_size").size(1, u64::MAX >> 1),
-        mem_limit,
-        memswap_limit,
         nano_cpus: table.take("cpus").scalar("a number such as 1.5", nano_cpus),
         cpuset: table
             .take("cpuset")
@@ -141,41 +174,36 @@ pub(super) fn spec(table: &mut Table<'_>, logging: Item<'_>) -> (Spec, Vec<Locat
         stop_signal: table
             .take("stop_signal")
             .scalar("a signal such as \"SIGTERM\"", signal),
-        extra_hosts: extra_hosts(table.take("extra_hosts")),
+        extra_hosts: network::extra_hosts(table.take("extra_hosts")),
         dns: table.take("dns").strings(check_ip),
         logging: logging_of(logging),
+        domainname: table.take("domainname").parse("a domain", text),
+        dns_search: table.take("dns_search").strings(not_empty),
+        dns_opt: table.take("dns_opt").strings(not_empty),
+        group_add: limits::groups(table.take("group_add")),
+        userns_mode: word(table.take("userns_mode"), &["host"]),
+        cgroup: word(table.take("cgroup"), &["host", "private"]),
+        cgroup_parent: table.take("cgroup_parent").parse("a cgroup", text),
+        device_cgroup_rules: table
+            .take("device_cgroup_rules")
+            .strings(limits::check_device_rule),
+        storage_opt: table.take("storage_opt").map(),
+        mem_swappiness: table.take("mem_swappiness").integer(0, 100),
+        cpu_shares: table.take("cpu_shares").integer(2, 262_144),
+        oom_kill_disable: table.take("oom_kill_disable").bool().unwrap_or_default(),
+        healthcheck: table.take("healthcheck").table(health::healthcheck),
+        platform: table
+            .take("platform")
+            .parse("a platform such as \"linux/amd64\"", check_platform),
+        runtime: table
+            .take("runtime")
+            .parse("a runtime such as \"runc\"", text),
+        annotations: table.take("annotations").labels(),
+        tty: table.take("tty").bool().unwrap_or_default(),
+        stdin_open: table.take("stdin_open").bool().unwrap_or_default(),
+        ..limits::memory(table)
     };
     (spec, ports)
-}
-
-fn network(table: &mut Table<'_>) -> (Option<String>, Vec<Located<Port>>) {
-    let mode = table.take("network_mode").parse("a network mode", |mode| {
-        if mode.starts_with("service:") {
-            let text = format!("{} is of Compose projects", quoted(mode));
-            return Err(Wrong::new(text).help("use \"container:NAME\""));
-        }
-        text(mode)
-    });
-    let item = table.take("ports");
-    let path = item.path().to_string();
-    let place = item.place();
-    let ports: Vec<Located<Port>> = item
-        .ports()
-        .into_iter()
-        .map(|(value, place)| Located {
-            value,
-            place,
-            path: path.clone(),
-        })
-        .collect();
-    if !ports.is_empty()
-        && let Some(mode) = mode.as_deref()
-        && (matches!(mode, "host" | "none") || mode.starts_with("container:"))
-    {
-        let text = format!("publishes nothing under network_mode = {mode:?}");
-        table.fault_at(place, "ports", &text, "remove ports or network_mode");
-    }
-    (mode, ports)
 }
 
 fn rights(table: &mut Table<'_>) -> (bool, Vec<String>, Vec<String>) {
@@ -192,36 +220,22 @@ fn rights(table: &mut Table<'_>) -> (bool, Vec<String>, Vec<String>) {
     (privileged, cap_add, cap_drop)
 }
 
-fn memory(table: &mut Table<'_>) -> (Option<u64>, Option<u64>) {
-    let limit = table.take("mem_limit").size(LEAST_MEMORY, u64::MAX >> 1);
-    let item = table.take("memswap_limit");
-    let place = item.place();
-    let swap = item.size(LEAST_MEMORY, u64::MAX >> 1);
-    match (limit, swap) {
-        (None, Some(_)) => {
-            let help = "it bounds memory and swap together: set mem_limit as well";
-            table.fault_at(
-                place,
-                "memswap_limit",
-                "means nothing without mem_limit",
-                help,
-            );
-        }
-        (Some(limit), Some(swap)) if swap < limit => {
-            let help = "it bounds memory and swap together";
-            table.fault_at(place, "memswap_limit", "is less than mem_limit", help);
-        }
-        _ => {}
-    }
-    (limit, swap)
-}
-
 /// A list means "started"; a table names the condition of each.
 fn depends_on(item: Item<'_>) -> Vec<Located<Dependency>> {
     let mut found: Vec<Located<Dependency>> = Vec::new();
     if item.is_table() {
         for (name, item) in item.pairs() {
-            if let Some(condition) = item.choice(&CONDITIONS, &[]) {
+            let condition = match item.is_table() {
+                true => item.copy().table(|table| {
+                    let condition = table.take("condition");
+                    if !condition.is_there() {
+                        table.missing("condition", "\"started\"");
+                    }
+                    condition.choice(&CONDITIONS, &[])
+                }),
+                false => item.choice(&CONDITIONS, &[]),
+            };
+            if let Some(condition) = condition {
                 found.push(Located::of(&item, Dependency { name, condition }));
             }
         }
@@ -266,71 +280,6 @@ fn logging_of(item: Item<'_>) -> Logging {
     })
 }
 
-fn tmpfs(item: Item<'_>) -> BTreeMap<String, String> {
-    if item.is_table() {
-        return item.map();
-    }
-    let lines = item.strings(|text| match text.starts_with('/') {
-        true => Ok(()),
-        false => Err(Wrong::new(format!("{} is no absolute path", quoted(text)))),
-    });
-    let split = |line: String| match line.split_once(':') {
-        Some((path, options)) => (path.into(), options.into()),
-        None => (line, String::new()),
-    };
-    lines.into_iter().map(split).collect()
-}
-
-/// Docker refuses two mounts at one path, but only when it creates the container.
-fn check_targets(
-    table: &Table<'_>,
-    place: Place,
-    volumes: &[String],
-    tmpfs: &BTreeMap<String, String>,
-) {
-    let mut seen: BTreeSet<&str> = tmpfs.keys().map(String::as_str).collect();
-    for target in volumes.iter().filter_map(|volume| volume.split(':').nth(1)) {
-        if !seen.insert(target) {
-            let text = format!("two mounts at {}", quoted(target));
-            table.fault_at(place, "volumes", &text, "each path can be mounted once");
-        }
-    }
-}
-
-fn extra_hosts(item: Item<'_>) -> Vec<String> {
-    let check = |address: &str| match address {
-        "host-gateway" => Ok(()),
-        address => check_ip(address.trim_start_matches('[').trim_end_matches(']')),
-    };
-    if item.is_table() {
-        let mut hosts = Vec::new();
-        for (name, item) in item.pairs() {
-            hosts.extend(item.parse("an IP address", |address| {
-                check(address).map(|()| format!("{name}:{address}"))
-            }));
-        }
-        return hosts;
-    }
-    let hosts = item.strings(|line| match line.split_once([':', '=']) {
-        Some((name, address)) if !name.is_empty() => check(address),
-        _ => Err(Wrong::new(format!(
-            "{} is not \"name:address\"",
-            quoted(line)
-        ))),
-    });
-    hosts
-        .iter()
-        .map(|line| line.replacen('=', ":", 1))
-        .collect()
-}
-
-fn ulimits(item: Item<'_>) -> BTreeMap<String, Ulimit> {
-    let pairs = item.pairs().into_iter();
-    pairs
-        .filter_map(|(name, item)| Some((name, item.ulimit()?)))
-        .collect()
-}
-
 /// A namespace: one of `words`, or another container's.
 fn shared(item: Item<'_>, words: &[&str]) -> Option<String> {
     item.parse("a namespace such as \"host\"", |text| {
@@ -344,12 +293,17 @@ fn shared(item: Item<'_>, words: &[&str]) -> Option<String> {
     })
 }
 
+fn word(item: Item<'_>, words: &[&str]) -> Option<String> {
+    let choices: Vec<(&str, &str)> = words.iter().map(|word| (*word, *word)).collect();
+    item.choice(&choices, &[]).map(str::to_string)
+}
+
 fn text(text: &str) -> Result<String, Wrong> {
     not_empty(text).map(|()| text.to_string())
 }
 
 fn not_empty(text: &str) -> Result<(), Wrong> {
-    if text.is_empty() || text.contains('\0') {
+    if text.is_empty() {
         return Err(Wrong::new("is empty"));
     }
     Ok(())

@@ -11,7 +11,10 @@ mod logs;
 mod metrics;
 mod probes;
 
-pub use containers::{CONDITIONS, ContainerFile, PULL_POLICIES};
+pub use containers::{
+    APPLIES, CONDITIONS, ContainerFile, ENV_FORMATS, MASK, ORDERS, PROPAGATIONS, PULL_POLICIES,
+    TAKEOVERS,
+};
 pub use jobs::{JobFile, OVERLAPS};
 pub use logs::{InputFile, LogsFile, WHEN_FULL};
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const PAGE: &str = include_str!("../../../../docs/config.md");
 
 /// Key → the default column, from the rows `| `key` | type | default | … |`.
-fn documented() -> BTreeMap<&'static str, &'static str> {
+pub fn documented() -> BTreeMap<&'static str, &'static str> {
     let mut keys = BTreeMap::new();
     for line in PAGE.lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
@@ -43,6 +43,9 @@ fn the_page_lists_the_keys_that_are_read() {
         .map(String::as_str)
         .collect();
     let listed: BTreeSet<&str> = documented().into_keys().collect();
+    // A table may have one all the same: where it may also be written as something shorter.
+    let both = |key: &&str| leaves.contains(key) || !keys.contains(*key);
+    let listed: BTreeSet<&str> = listed.into_iter().filter(both).collect();
     assert_eq!(listed, leaves);
 }
 

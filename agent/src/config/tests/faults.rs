@@ -41,7 +41,7 @@ fn faults_of_all_files_come_in_one_go_and_in_order() {
     assert_eq!(lines[0], expected);
     assert_eq!(lines[1], "b.toml:2:9: containers.web.image: is empty");
     assert_eq!(lines[2], "b.toml:3:1: containers.web.colour: unknown key");
-    assert!(lines[3].starts_with("    keys here: cap_add, cap_drop, command, "));
+    assert!(lines[3].starts_with("    keys here: annotations, cap_add, cap_drop, "));
     assert_eq!(lines[4..], ["3 faults"]);
 }
 
@@ -87,6 +87,17 @@ fn short_text_does_not_become_endless_lists() {
     let keys: String = (0..2000).map(|n| format!("k{n} = 1\n")).collect();
     let faults = read(&[&keys]).unwrap_err().to_string();
     assert!(faults.ends_with("\n2000 faults, the first 1000 are shown"));
+}
+
+#[test]
+fn a_variable_that_no_process_can_be_started_with_is_refused_without_its_value() {
+    let long = "hunter".repeat(30_000);
+    let text = format!("[containers.web]\nimage = 'web'\nenvironment = {{ A = '{long}' }}\n");
+    let printed = read(&[&text]).unwrap_err().to_string();
+    let expected = "a.toml:3:21: containers.web.environment.A: \
+                    is longer than 128 KiB: no process can be started with it\n";
+    assert!(printed.starts_with(expected), "{printed}");
+    assert!(!printed.contains("hunter"));
 }
 
 /// Lines of a configuration, right and wrong, to be put together at random.

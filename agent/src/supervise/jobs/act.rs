@@ -8,11 +8,11 @@ use super::state::{Failure, Key, Seen};
 use crate::chain::Chain;
 use crate::docker::container::{Container, Summary};
 use crate::docker::{Docker, Error};
-use crate::supervise::body::{LABEL_CONTAINER, LABEL_MANAGED_BY, MANAGER, body};
+use crate::supervise::body::{self, Body, BodyError, LABEL_CONTAINER, LABEL_MANAGED_BY, MANAGER};
 use crate::supervise::pull::{Priority, Progress, PullError, Puller};
 use crate::supervise::{self, Drain, Probes, PullPolicy, Takeover, Update};
-use bollard::models::ContainerCreateBody;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -36,9 +36,9 @@ pub struct Launch {
     pub puller: Puller,
     pub job: String,
     pub key: Key,
-    pub image: String,
-    pub body: ContainerCreateBody,
-    pub pull: PullPolicy,
+    pub policy: Job,
+    pub due: Option<i64>,
+    pub log_address: Option<String>,
     /// Only find what was made before.
     pub late: bool,
     /// Gives up while the image is being fetched.
@@ -53,13 +53,9 @@ pub fn name(job: &str, key: Key) -> String {
     }
 }
 
-/// What Docker is told to make. Errors: as of [`body`].
-pub fn body_of(
-    job: &Job,
-    key: Key,
-    due: Option<i64>,
-    log_address: Option<&str>,
-) -> Result<ContainerCreateBody, supervise::body::BodyError> {
+/// What Docker is told to make; reads the files that the job needs.
+async fn body_of(launch: &Launch) -> Result<Body, BodyError> {
+    let job = &launch.policy;
     let container = supervise::Container {
         name: job.name.clone(),
         spec: job.spec.clone(),
@@ -72,15 +68,18 @@ pub fn body_of(
         takeover: Takeover::default(),
         essential: false,
     };
-    let hash = job.spec.hash(log_address);
-    let mut body = body(&container, &hash, log_address)?;
-    let labels = body.labels.get_or_insert_default();
+    let mut body = body::make(Arc::new(container), launch.log_address.as_deref()).await?;
+    let labels = body.create.labels.get_or_insert_default();
     labels.remove(LABEL_CONTAINER);
     labels.insert(LABEL_JOB.into(), job.name.clone());
-    labels.insert(LABEL_RUN.into(), key.number.to_string());
-    labels.insert(LABEL_ATTEMPT.into(), key.attempt.to_string());
+    labels.insert(LABEL_RUN.into(), launch.key.number.to_string());
+    labels.insert(LABEL_ATTEMPT.into(), launch.key.attempt.to_string());
     labels.remove(LABEL_DUE);
-    labels.extend(due.map(|due| (LABEL_DUE.to_owned(), due.to_string())));
+    labels.extend(
+        launch
+            .due
+            .map(|due| (LABEL_DUE.to_owned(), due.to_string())),
+    );
     Ok(body)
 }
 
@@ -121,7 +120,7 @@ pub async fn launch(launch: Launch) -> Result<Container, LaunchError> {
             Err(error) => Err(LaunchError::of(&error)),
         };
     }
-    if launch.pull == PullPolicy::Always
+    if launch.policy.pull_policy == PullPolicy::Always
         && let Err(error) = fetch_or_give_up(&launch).await?
     {
         // An image that is here serves, as for containers.
@@ -131,14 +130,22 @@ pub async fn launch(launch: Launch) -> Result<Container, LaunchError> {
             "image not fetched anew"
         );
     }
-    let made = match launch.docker.create(&name, launch.body.clone()).await {
-        Err(error) if error.is_not_found() && launch.pull != PullPolicy::Never => {
+    let body = body_of(&launch).await.map_err(|error| LaunchError {
+        failure: Failure::Failed,
+        text: Chain(&error).to_string(),
+    })?;
+    let create = || {
+        let platform = body.platform.as_deref();
+        launch.docker.create(&name, platform, body.create.clone())
+    };
+    let made = match create().await {
+        Err(error) if error.is_not_found() && launch.policy.pull_policy != PullPolicy::Never => {
             let fetched = fetch_or_give_up(&launch).await?;
             fetched.map_err(|error| LaunchError {
                 failure: Failure::Failed,
                 text: error.text,
             })?;
-            launch.docker.create(&name, launch.body.clone()).await
+            create().await
         }
         answer => answer,
     };
@@ -148,6 +155,12 @@ pub async fn launch(launch: Launch) -> Result<Container, LaunchError> {
         Err(error) => Err(error),
     };
     let held = held.map_err(|error| LaunchError::of(&error))?;
+    if held.created_only {
+        for (network, endpoint) in body.connect {
+            let connected = launch.docker.connect(&network, &held.id, endpoint).await;
+            connected.map_err(|error| LaunchError::of(&error))?;
+        }
+    }
     bring_up(&launch, own(&launch, held)?).await
 }
 
@@ -186,9 +199,12 @@ async fn bring_up(launch: &Launch, found: Container) -> Result<Container, Launch
 
 async fn fetch_or_give_up(launch: &Launch) -> Result<Result<(), PullError>, LaunchError> {
     let (progress, _) = watch::channel(Progress::default());
-    let fetched = launch
-        .puller
-        .fetch(&launch.image, launch.pull, Priority::Other, &progress);
+    let fetched = launch.puller.fetch(
+        &launch.policy.spec.image,
+        launch.policy.pull_policy,
+        Priority::Other,
+        &progress,
+    );
     tokio::select! {
         fetched = fetched => Ok(fetched.map(|_| ())),
         () = launch.cancel.cancelled() => Err(LaunchError {

@@ -6,7 +6,7 @@ use super::act::{self, Gone, Launch};
 use super::counts::SKIPPED;
 use super::report;
 use super::room::Jobs;
-use super::state::{Class, Effect, Event, Exit, Failure, Key, News, seconds, stamp};
+use super::state::{Class, Effect, Event, Exit, Key, News, seconds, stamp};
 use crate::chain::Chain;
 use crate::docker;
 use crate::docker::container::Container;
@@ -138,23 +138,15 @@ impl Jobs {
         let run = member.job.runs.iter().find(|run| run.key() == key);
         let due = run.and_then(|run| run.due);
         let policy = &member.policy;
-        let body = match act::body_of(policy, key, due, self.log_address.as_deref()) {
-            Ok(body) => body,
-            Err(error) => {
-                let text = error.to_string();
-                let failure = Failure::Failed;
-                return self.feed(&name, Event::LaunchFailed { key, failure, text });
-            }
-        };
         let cancel = CancellationToken::new();
         let launch = Launch {
             docker: self.docker.clone(),
             puller: self.puller.clone(),
             job: name.clone(),
             key,
-            image: policy.spec.image.clone(),
-            body,
-            pull: policy.pull_policy,
+            policy: policy.clone(),
+            due,
+            log_address: self.log_address.clone(),
             late,
             cancel: cancel.clone(),
         };

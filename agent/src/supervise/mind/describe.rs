@@ -110,7 +110,7 @@ impl Mind {
 
     /// The config's shape was tried and was no good.
     fn is_rolled_back(&self) -> bool {
-        self.entry.bad.as_deref() == Some(&*self.now.hash)
+        self.is_bad(&self.now.hash)
     }
 
     fn drain_word(&self) -> Option<String> {

@@ -10,6 +10,7 @@ use crate::supervise::act::{Found, LaunchError, double_name};
 use crate::supervise::body::LABEL_SPEC;
 use crate::supervise::memory::{SavedExit, millis};
 use crate::supervise::settings::Takeover;
+use crate::supervise::spec::hash;
 use crate::supervise::state::{Event, Exited, Failure, Sight, State, Swap};
 use crate::supervise::{Exit, ExitClass};
 use std::time::{Duration, SystemTime};
@@ -83,6 +84,7 @@ impl Mind {
     fn looked(&mut self, found: Found, moment: &Moment) {
         let after_outage = std::mem::take(&mut self.outage);
         self.seen = self.looking;
+        self.learn_hash(&found.hash);
         self.prev_taken = found.others > 0;
         self.sight_double(found.double.as_ref(), moment);
         let Some(container) = found.current else {
@@ -126,7 +128,8 @@ impl Mind {
             self.take_double_over(moment);
             return;
         }
-        let same = container.labels.get(LABEL_SPEC).map(String::as_str) == Some(&*self.target().1);
+        let label = container.labels.get(LABEL_SPEC);
+        let same = label.is_some_and(|label| hash::same(label, &self.target().1));
         let mut exit = Exited {
             class: ExitClass::Error,
             brief: true,
@@ -200,7 +203,7 @@ impl Mind {
         let is_wanted = self
             .double
             .as_ref()
-            .is_some_and(|double| *double.hash == *self.target().1);
+            .is_some_and(|double| hash::same(&double.hash, &self.target().1));
         if is_idle && is_wanted && self.differs() {
             let until = moment.at + self.now.container.update.ready_within;
             if let State::Running(running) = &mut self.state {
@@ -228,6 +231,9 @@ impl Mind {
         self.hold(container, run_of(container));
         if let Some(held) = &mut self.held {
             held.since = Some(moment.at);
+            let made = held.hash.clone();
+            self.learn_hash(&made);
+            self.tried = Some(self.target().1);
         }
         (self.oom, self.signalled) = (false, false);
         self.look_at = Some(moment.at + LOOK_OVER);

@@ -22,6 +22,7 @@ use super::act;
 use super::memory::Entry;
 use super::pull::Priority;
 use super::settings::{Container, Order};
+use super::spec::hash;
 use super::state::{Action, Drainage, Event, Policy, Signal, State, Step, Swap};
 use super::{Phase, transition};
 use crate::docker::{self, container::Summary, events};
@@ -194,7 +195,13 @@ impl Mind {
     /// New wishes of the supervisor.
     pub fn want(&mut self, wanted: Wanted, moment: &Moment) {
         let was_up = self.now.docker;
-        self.now = wanted;
+        let before = std::mem::replace(&mut self.now, wanted);
+        if Arc::ptr_eq(&before.container, &self.now.container) {
+            // What its files hold, the supervisor does not know.
+            self.now.hash = before.hash;
+        } else if self.now.container.spec.reads_files() && self.now.docker {
+            self.look_at = Some(moment.at);
+        }
         if self.now.docker && !was_up {
             self.outage = !matches!(self.state, State::Unknown { .. });
             self.look_at = Some(moment.at);
@@ -350,6 +357,13 @@ impl Mind {
         self.message = far;
     }
 
+    /// What the files of the wanted spec hold is known by now, or known better.
+    fn learn_hash(&mut self, known: &str) {
+        if hash::same_spec(known, &self.now.hash) {
+            self.now.hash = known.into();
+        }
+    }
+
     fn policy(&self, moment: &Moment) -> Policy {
         let container = self.target().0;
         let wanted = &self.now.container;
@@ -452,9 +466,10 @@ impl Mind {
         self.doing = None;
         let name = self.name().to_owned();
         let (container, hash) = self.target();
+        let is_fallback = !Arc::ptr_eq(&container, &self.now.container);
         let launch = || Launch {
             container: container.clone(),
-            hash: hash.clone(),
+            label: is_fallback.then(|| hash.clone()),
             held: self.held.as_ref().map(|held| held.id.clone()),
             prev_taken: self.prev_taken,
         };
@@ -463,7 +478,7 @@ impl Mind {
                 self.looking = self.now.connection;
                 let foreign = self.held.as_ref().filter(|held| held.foreign);
                 Work::Look {
-                    name,
+                    container: self.now.container.clone(),
                     foreign: foreign.map(|held| held.id.clone()),
                 }
             }
@@ -474,8 +489,7 @@ impl Mind {
                     false => Priority::Other,
                 };
                 Work::Fetch {
-                    image: container.spec.image.clone(),
-                    policy: container.pull_policy,
+                    container: container.clone(),
                     priority,
                     fresh: std::mem::take(&mut self.fresh),
                 }

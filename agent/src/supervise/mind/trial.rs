@@ -3,6 +3,7 @@
 use super::{Held, Mind, Moment, Note};
 use crate::supervise::audit::{Actor, Record};
 use crate::supervise::memory::Good;
+use crate::supervise::spec::hash;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -22,18 +23,22 @@ pub struct Trial {
 }
 
 impl Mind {
-    /// A launch of `hash` is about to happen.
-    pub(super) fn try_out(&mut self, hash: &Arc<str>, moment: &Moment) {
+    /// A launch of that shape is about to happen.
+    pub(super) fn try_out(&mut self, shape: &Arc<str>, moment: &Moment) {
         let is_proven = self
             .entry
             .last_good
             .as_ref()
-            .is_some_and(|good| *good.hash == **hash);
+            .is_some_and(|good| hash::same(&good.hash, shape));
         if is_proven {
             self.trial = None;
-        } else if self.trial.as_ref().is_none_or(|trial| trial.hash != *hash) {
+        } else if self
+            .trial
+            .as_ref()
+            .is_none_or(|trial| !hash::same(&trial.hash, shape))
+        {
             self.trial = Some(Trial {
-                hash: hash.clone(),
+                hash: shape.clone(),
                 until: Some(moment.at + self.now.container.update.ready_within),
                 deaths: 0,
             });
@@ -67,7 +72,7 @@ impl Mind {
             ),
             (false, false) => return false,
         };
-        let is_the_configs = *trial.hash == *self.now.hash;
+        let is_the_configs = hash::same(&trial.hash, &self.now.hash);
         self.trial = None;
         if !is_the_configs || !self.now.container.update.rollback {
             return false;
@@ -78,7 +83,7 @@ impl Mind {
 
     /// The config's shape is not tried again until the config changes.
     pub(super) fn condemn(&mut self, why: &str) {
-        let hash = self.now.hash.to_string();
+        let shape = self.now.hash.to_string();
         tracing::error!(
             container = self.name(),
             why,
@@ -93,7 +98,7 @@ impl Mind {
             actor: Actor::Agent,
         }));
         self.notes.push(Note::Rollback);
-        self.entry.bad = Some(hash);
+        self.entry.bad = Some(shape);
         self.forced = true;
     }
 
@@ -104,17 +109,17 @@ impl Mind {
         if since + PROVEN_AFTER > moment.at {
             return;
         }
-        let (Some(held), (container, hash)) = (&self.held, self.target()) else {
+        let (Some(held), (container, shape)) = (&self.held, self.target()) else {
             return;
         };
-        if !is_of(held, &hash) || self.is_remembered(held) {
+        if !is_of(held, &shape) || self.is_remembered(held) {
             return;
         }
         let mut spec = container.spec.clone();
         // What the tag stands for today is what was good.
         spec.image.clone_from(&held.image_id);
         self.entry.last_good = Some(Good {
-            hash: hash.to_string(),
+            hash: held.hash.clone(),
             image: container.spec.image.clone(),
             spec,
         });
@@ -149,6 +154,6 @@ impl Mind {
     }
 }
 
-fn is_of(held: &Held, hash: &str) -> bool {
-    held.hash == hash && !held.image_id.is_empty() && !held.foreign
+fn is_of(held: &Held, shape: &str) -> bool {
+    hash::same(&held.hash, shape) && !held.image_id.is_empty() && !held.foreign
 }

@@ -2,6 +2,7 @@
 
 use super::{Goal, Mind};
 use crate::supervise::settings::{Apply, Container};
+use crate::supervise::spec::hash;
 use crate::supervise::state::{State, Swap, Then, Wish};
 use std::sync::Arc;
 
@@ -47,7 +48,10 @@ impl Mind {
     fn wish_running(&self) -> Option<Wish> {
         let restart = self.turned != self.now.turn;
         let wanted = self.target().1;
-        let tried_another = self.tried.as_deref().is_some_and(|tried| tried != &*wanted);
+        let tried_another = self
+            .tried
+            .as_deref()
+            .is_some_and(|tried| !hash::same(tried, &wanted));
         match &self.state {
             State::Draining { then, .. } | State::Stopping { then, .. } => {
                 matches!(then, Then::Rest | Then::Remove).then_some(Wish::Run)
@@ -90,18 +94,24 @@ impl Mind {
         let wanted = self.target().1;
         match &self.held {
             // A shape that was no good replaces nothing that runs.
-            Some(_) if self.entry.bad.as_deref() == Some(&*wanted) => false,
+            Some(_) if self.is_bad(&wanted) => false,
             Some(held) if held.foreign => false,
-            Some(held) => held.hash != *wanted,
+            Some(held) => !hash::same(&held.hash, &wanted),
             None => false,
         }
+    }
+
+    /// Was tried and was no good.
+    pub(super) fn is_bad(&self, shape: &str) -> bool {
+        let bad = self.entry.bad.as_deref();
+        bad.is_some_and(|bad| hash::same(bad, shape))
     }
 
     /// What it is to be made of: the config, or the last good one where the
     /// config's was tried and was no good.
     pub(super) fn target(&self) -> (Arc<Container>, Arc<str>) {
         let wanted = &self.now;
-        let is_bad = self.entry.bad.as_deref() == Some(&*wanted.hash);
+        let is_bad = self.is_bad(&wanted.hash);
         match &self.entry.last_good {
             Some(good) if is_bad && wanted.container.update.rollback => {
                 let mut container = Container::clone(&wanted.container);

@@ -4,7 +4,7 @@ use crate::docker;
 use crate::supervise::act::{Found, LaunchError};
 use crate::supervise::audit::Record;
 use crate::supervise::pull::Priority;
-use crate::supervise::settings::{Container, PullPolicy};
+use crate::supervise::settings::Container;
 use crate::supervise::state::Event;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,13 +14,12 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub enum Work {
     Look {
-        name: String,
+        container: Arc<Container>,
         /// Another's container that stands for it.
         foreign: Option<String>,
     },
     Fetch {
-        image: String,
-        policy: PullPolicy,
+        container: Arc<Container>,
         priority: Priority,
         /// Somebody asks for it anew: what went wrong before counts no more.
         fresh: bool,
@@ -54,7 +53,8 @@ pub enum Work {
 #[derive(Debug, Clone)]
 pub struct Launch {
     pub container: Arc<Container>,
-    pub hash: Arc<str>,
+    /// The hash that it is to carry in place of its own.
+    pub label: Option<Arc<str>>,
     /// Our own, dead container that holds the name.
     pub held: Option<String>,
     /// `<name>.prev` is known to be taken.

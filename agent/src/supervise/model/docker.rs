@@ -7,6 +7,7 @@ use crate::docker::{Error, events};
 use crate::supervise::act::{Found, LaunchError, double_name};
 use crate::supervise::body::{LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
 use crate::supervise::mind::{FetchError, Launch, Outcome, Repair, Work};
+use crate::supervise::settings::Container as Wanted;
 use crate::supervise::state::Failure;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -206,7 +207,7 @@ impl Daemon {
     /// there is one more to come.
     pub fn step(&mut self, work: &Work, n: usize) -> Option<Outcome> {
         match work {
-            Work::Look { name, .. } => Some(Outcome::Looked(Ok(self.look(name)))),
+            Work::Look { container, .. } => Some(Outcome::Looked(Ok(self.look(container)))),
             Work::Fetch { .. } if self.image || self.registry => {
                 self.image = true;
                 Some(Outcome::Fetched(Ok(())))
@@ -254,7 +255,9 @@ impl Daemon {
         }
     }
 
-    fn look(&mut self, name: &str) -> Found {
+    fn look(&mut self, wanted: &Wanted) -> Found {
+        let name = wanted.name.as_str();
+        let hash = shape(wanted);
         let next = double_name(name);
         let all = self.list();
         let double = all.iter().find(|one| one.name == next && one.running);
@@ -274,11 +277,13 @@ impl Daemon {
                 current: self.inspect(&double),
                 double: None,
                 others,
+                hash,
             },
             (best, double) => Found {
                 current: best.and_then(|(id, _)| self.inspect(&id)),
                 double: double.and_then(|id| self.inspect(&id)),
                 others,
+                hash,
             },
         }
     }
@@ -289,6 +294,10 @@ impl Daemon {
         name: &str,
         n: usize,
     ) -> Option<Result<Container, LaunchError>> {
+        let hash = match &order.label {
+            Some(label) => label.to_string(),
+            None => shape(&order.container),
+        };
         let failed = |failure| {
             Some(Err(LaunchError {
                 failure,
@@ -315,7 +324,7 @@ impl Daemon {
             1 if !self.image => failed(Failure::ImageMissing),
             1 => {
                 self.n_mutations += 1;
-                if self.create(name, true, &order.hash).is_some() {
+                if self.create(name, true, &hash).is_some() {
                     return None;
                 }
                 let holder = self.by_name(name).unwrap().clone();
@@ -323,13 +332,13 @@ impl Daemon {
                     return failed(Failure::Foreign);
                 }
                 if holder.lives() {
-                    return match holder.hash == *order.hash {
+                    return match holder.hash == hash {
                         true => Some(Ok(self.inspect(&holder.id).unwrap())),
                         false => failed(Failure::Unsure),
                     };
                 }
                 self.aside(&holder.id);
-                self.create(name, true, &order.hash);
+                self.create(name, true, &hash);
                 None
             }
             2 => {
@@ -419,6 +428,12 @@ impl Daemon {
         }
         false
     }
+}
+
+/// The hash of a spec: its image's tag.
+pub fn shape(container: &Wanted) -> String {
+    let image = &container.spec.image;
+    format!("v1:{}", image.rsplit(':').next().unwrap_or_default())
 }
 
 fn labels(one: &Sim) -> HashMap<String, String> {

@@ -64,7 +64,9 @@ impl Kind {
 
     pub fn of(cause: &Cause) -> Kind {
         match cause {
-            Cause::Late(_) | Cause::Absent(_) | Cause::Lost(_) => Kind::Docker,
+            Cause::Late(_) | Cause::Absent(_) | Cause::Lost(_) | Cause::TooOld { .. } => {
+                Kind::Docker
+            }
             Cause::Stalled(_) => Kind::Stalled,
             Cause::Answer { status, message } => match Kind::of_text(message) {
                 Kind::Failed if matches!(status, 400 | 404) => Kind::NotFound,
