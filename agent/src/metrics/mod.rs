@@ -243,6 +243,21 @@ impl Metrics {
     }
 }
 
+/// The families of `settings.collectors`, made once, in this thread: what these collectors make of
+/// the files below `settings.roots`, without agent and listener. One that fails adds what it had.
+pub fn page(settings: &Settings) -> String {
+    let mut page = Page::default();
+    for name in &settings.collectors {
+        if let Some(mut collector) = make(name, settings) {
+            // What failed would be said by the page's `node_scrape_collector_success`.
+            let _ = collector.update(&mut page);
+        }
+    }
+    let mut text = String::new();
+    page.render(|piece| text.push_str(piece));
+    text
+}
+
 /// The collector of that name.
 fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
@@ -286,7 +301,10 @@ fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
         "softnet" => Box::new(softnet::Softnet::new(roots)),
         "stat" => Box::new(stat::Stat::new(roots)),
         "tcpstat" => Box::new(tcpstat::Tcpstat::new(roots)),
-        "textfile" => Box::new(textfile::Textfile::new(options.textfiles.clone())),
+        "textfile" => Box::new(textfile::Textfile::new(
+            options.textfiles.clone(),
+            options.textfile_max_age,
+        )),
         "thermal_zone" => Box::new(thermal_zone::ThermalZone::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
         "timex" => Box::new(timex::Timex),
