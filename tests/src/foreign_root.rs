@@ -27,12 +27,7 @@ const APT: &str = "these tests fetch packages with apt, so they need Debian";
 /// The root's directory; fetched when it is not there yet.
 pub fn directory() -> Result<PathBuf> {
     let suite = foreign_suite()?;
-    fetched(
-        &format!("foreign-root-{suite}"),
-        suite,
-        &PACKAGES,
-        complete,
-    )
+    fetched(&format!("foreign-root-{suite}"), suite, &PACKAGES, complete)
 }
 
 /// node_exporter of the Debian release after the one that these tests were written on: its file,

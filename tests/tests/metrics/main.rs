@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod hostile;
+mod mixin;
 mod node_exporter;
 mod page;
 mod prometheus;
 mod served;
+mod textfile;
+mod twin;
 mod web;
