@@ -284,13 +284,13 @@ fn faults(release: &str, pages: [&str; 3]) -> Vec<String> {
             match values {
                 // It came or went meanwhile.
                 (None, _, Some(_)) | (Some(_), _, None) => {}
-                (Some(before), Some(ours), Some(after)) => {
+                (Some(before), Some(ours), Some(after))
                     if !is_near(name, *before, *ours, *after)
-                        && !value_may_differ(release, name, labels)
-                    {
-                        faults.push(format!("{name}{labels:?}: {ours}, {before} to {after}"));
-                    }
+                        && !value_may_differ(release, name, labels) =>
+                {
+                    faults.push(format!("{name}{labels:?}: {ours}, {before} to {after}"));
                 }
+                (Some(_), Some(_), Some(_)) => {}
                 (there, ..) if !series_may_differ(release, name, labels) => {
                     let where_ = there.map_or("here", |_| "there");
                     faults.push(format!("{name}{labels:?}: only {where_}"));

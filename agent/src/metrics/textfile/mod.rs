@@ -105,9 +105,17 @@ impl Textfile {
                 merge(&mut merged, family, shown, &mut faults);
             }
         }
-        for (name, merged) in &merged {
-            write(page, name, merged, &mut faults);
+        let mut shown = Vec::new();
+        for (name, family) in &merged {
+            if let Some(base) = covers(&merged, name) {
+                let path = family.paths.first().copied().unwrap_or_default();
+                faults.insert(format!("{path}: {name} is a part of {base}"));
+                continue;
+            }
+            let parts = accepted(name, family, &mut faults);
+            shown.push((*name, family, parts));
         }
+        // Before the files: none of them can stand in the place of these.
         let mut family = page.family(
             "node_textfile_mtime_seconds",
             Kind::Gauge,
@@ -129,6 +137,9 @@ impl Textfile {
                 "Text files left out because they are older than metrics.textfile.max_age.",
             )
             .bare(stale.len() as u64);
+        }
+        for (name, family, parts) in shown {
+            write(page, name, family, &parts);
         }
         for fault in faults.difference(&self.faults) {
             warn!(%fault, "textfile not shown");
@@ -236,22 +247,46 @@ fn merge<'a>(
     known.parts.push(family);
 }
 
-/// One family of the page. As there, one that lacks its help while another file gives it has
-/// a help of its own making, and who comes first decides.
-fn write(page: &mut Page, name: &str, merged: &Merged<'_>, faults: &mut BTreeSet<String>) {
+/// The summary or histogram that prints series of that name itself.
+fn covers<'a>(merged: &BTreeMap<&str, Merged<'_>>, name: &'a str) -> Option<&'a str> {
+    let parts = ["_sum", "_count", "_bucket"].iter();
+    let mut bases = parts.filter_map(|part| name.strip_suffix(part));
+    bases.find(|base| {
+        let first = merged.get(base).and_then(|family| family.parts.first());
+        let kind = first.map(|part| part.kind);
+        let is_bucket = name.ends_with("_bucket");
+        kind == Some(Kind::Histogram) || (kind == Some(Kind::Summary) && !is_bucket)
+    })
+}
+
+/// The parts that agree with the first one's type and help. As there, one that lacks its help while
+/// another file gives it has a help of its own making, and who comes first decides.
+fn accepted<'a>(name: &str, merged: &Merged<'a>, faults: &mut BTreeSet<String>) -> Vec<&'a Family> {
     let Some(first) = merged.parts.first() else {
-        return;
+        return Vec::new();
     };
-    let made = format!("Metric read from {}", merged.paths.join(", "));
-    let mut family = page.family(name, first.kind, first.help.as_deref().unwrap_or(&made));
+    let mut accepted = Vec::new();
     for (part, path) in merged.parts.iter().zip(&merged.paths) {
         if part.help.is_some() != first.help.is_some() {
             faults.insert(format!("{path}: {name} has no help, or alone has one"));
         } else if part.kind != first.kind {
             faults.insert(format!("{path}: {name} has another type than before"));
         } else {
-            write_series(&mut family, part);
+            accepted.push(*part);
         }
+    }
+    accepted
+}
+
+/// One family of the page.
+fn write(page: &mut Page, name: &str, merged: &Merged<'_>, parts: &[&Family]) {
+    let Some(first) = parts.first() else {
+        return;
+    };
+    let made = format!("Metric read from {}", merged.paths.join(", "));
+    let mut family = page.family(name, first.kind, first.help.as_deref().unwrap_or(&made));
+    for part in parts {
+        write_series(&mut family, part);
     }
 }
 

@@ -145,6 +145,29 @@ fn the_first_help_and_type_hold_and_labels_are_filled_within_a_file() {
 }
 
 #[test]
+fn no_file_speaks_for_the_collector_or_for_a_part_of_another_family() {
+    let place = Place::with(&[
+        (
+            "a.prom",
+            "node_textfile_scrape_error 0\ns_sum 7\nh_bucket 1\n",
+        ),
+        (
+            "b.prom",
+            "# TYPE s summary\ns_sum 3\n# TYPE h histogram\nh_sum 1\n",
+        ),
+        ("c.prom", "nonsense\n"),
+    ]);
+    let mut page = Page::default();
+    let mut collector = place.collector();
+    collector.update_at(&mut page, SystemTime::now());
+    let pages = parse(&page);
+    expect(&pages, ERROR, &[], 1.0);
+    expect(&pages, "s", &[("__suffix", "_sum")], 3.0);
+    assert!(!pages.contains_key("s_sum") && !pages.contains_key("h_bucket"));
+    assert_eq!(collector.faults.len(), 3, "{:?}", collector.faults);
+}
+
+#[test]
 fn summaries_and_histograms_are_made_whole() {
     let place = Place::with(&[(
         "a.prom",
