@@ -1,4 +1,5 @@
-//! A root file system with another glibc than the one we link, and Flatcar's nsswitch.conf.
+//! Packages of another Debian release: a root file system with another glibc than the one we
+//! link and Flatcar's nsswitch.conf, and a newer node_exporter.
 //!
 //! This is where a static glibc binary dies in its first getaddrinfo: libc
 //! loads the root's `libnss_resolve`, and with it the root's libc. The root is
@@ -26,18 +27,37 @@ const APT: &str = "these tests fetch packages with apt, so they need Debian";
 /// The root's directory; fetched when it is not there yet.
 pub fn directory() -> Result<PathBuf> {
     let suite = foreign_suite()?;
-    let root = target_directory().join(format!("foreign-root-{suite}"));
+    fetched(&format!("foreign-root-{suite}"), suite, &PACKAGES, complete)
+}
+
+/// node_exporter of the Debian release after the one that these tests were written on: its file,
+/// fetched when it is not there yet.
+pub fn newer_node_exporter() -> Result<PathBuf> {
+    let packages = ["prometheus-node-exporter"];
+    let root = fetched("node-exporter-trixie", "trixie", &packages, |_| Ok(()))?;
+    Ok(root.join("usr/bin/prometheus-node-exporter"))
+}
+
+/// A directory of that name with the packages' files, completed by `complete`.
+fn fetched(
+    name: &str,
+    suite: &str,
+    names: &[&str],
+    complete: fn(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let root = target_directory().join(name);
     if root.is_dir() {
         return Ok(root);
     }
     // Made aside and renamed, so an interrupted run leaves no half of it.
     let work = tempfile::Builder::new()
-        .prefix("foreign-root-")
+        .prefix(&format!("{name}-"))
         .tempdir_in(target_directory())
         .context("cannot make a directory in the target directory")?;
-    let packages = download(work.path(), suite)?;
+    let packages = download(work.path(), suite, names)?;
     let made = work.path().join("root");
     unpack(&packages, &made)?;
+    complete(&made)?;
     if let Err(error) = fs::rename(&made, &root) {
         // Another test was faster.
         if !root.is_dir() {
@@ -65,7 +85,7 @@ fn codename() -> Result<String> {
 
 /// Fetches with an apt whose state is all in `work`: this machine's own lists
 /// and packages are not touched.
-fn download(work: &Path, suite: &str) -> Result<PathBuf> {
+fn download(work: &Path, suite: &str, names: &[&str]) -> Result<PathBuf> {
     let packages = work.join("packages");
     for directory in ["lists/partial", "cache/archives/partial", "packages"] {
         fs::create_dir_all(work.join(directory))?;
@@ -97,7 +117,7 @@ fn download(work: &Path, suite: &str) -> Result<PathBuf> {
         apt
     };
     stdout(apt().arg("update"), APT)?;
-    stdout(apt().arg("download").args(PACKAGES), APT)?;
+    stdout(apt().arg("download").args(names), APT)?;
     Ok(packages)
 }
 
@@ -117,13 +137,19 @@ fn mirror() -> Result<String> {
 }
 
 fn unpack(packages: &Path, root: &Path) -> Result<()> {
-    fs::create_dir_all(root.join("usr/lib"))?;
+    fs::create_dir_all(root)?;
     for package in fs::read_dir(packages)? {
         stdout(
             command("dpkg-deb").arg("-x").arg(package?.path()).arg(root),
             APT,
         )?;
     }
+    Ok(())
+}
+
+/// What the packages of a C library leave to the rest of a system.
+fn complete(root: &Path) -> Result<()> {
+    fs::create_dir_all(root.join("usr/lib"))?;
     // As every merged-/usr system has them; the loader looks in /lib.
     for (link, target) in [("lib", "usr/lib"), ("lib64", "usr/lib64")] {
         if fs::symlink_metadata(root.join(link)).is_err() {

@@ -165,6 +165,7 @@ fn metrics(page: &mut Page, settings: &metrics::Settings) {
         .map(|directory| directory.to_string_lossy().into_owned())
         .collect();
     page.line("directories", &array(&directories));
+    page.some("max_age", options.textfile_max_age.map(duration));
 }
 
 /// An empty exclusion is said: without the key the default would hold.

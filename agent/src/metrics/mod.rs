@@ -270,6 +270,23 @@ impl Metrics {
     }
 }
 
+/// The families of `settings.collectors`, made once, in this thread: what these collectors make of
+/// the files below `settings.roots`, without agent and listener. One that fails adds what it had.
+pub fn page(settings: &Settings) -> String {
+    let mut page = Page::default();
+    // Nobody reads what it asks: it shows nothing.
+    let (systemd, _) = systemd::open(&settings.options.systemd, Systemd1::new(Bus::system()));
+    for name in &settings.collectors {
+        if let Some(mut collector) = make(name, settings, &systemd) {
+            // What failed would be said by the page's `node_scrape_collector_success`.
+            let _ = collector.update(&mut page);
+        }
+    }
+    let mut text = String::new();
+    page.render(|piece| text.push_str(piece));
+    text
+}
+
 /// The collector of that name.
 fn make(name: &str, settings: &Settings, systemd: &systemd::Asker) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
@@ -325,7 +342,10 @@ fn make(name: &str, settings: &Settings, systemd: &systemd::Asker) -> Option<Box
         "stat" => Box::new(stat::Stat::new(roots, options.stat_softirq)),
         "systemd" => Box::new(systemd.clone()),
         "tcpstat" => Box::new(tcpstat::Tcpstat::new(roots)),
-        "textfile" => Box::new(textfile::Textfile::new(options.textfiles.clone())),
+        "textfile" => Box::new(textfile::Textfile::new(
+            options.textfiles.clone(),
+            options.textfile_max_age,
+        )),
         "thermal_zone" => Box::new(thermal_zone::ThermalZone::new(roots)),
         "time" => Box::new(time::Time::new(roots)),
         "timex" => Box::new(timex::Timex),

@@ -5,6 +5,7 @@ use crate::metrics::pattern::{
     DISKS, FILESYSTEM_TYPES, MOUNT_POINTS, NETSTAT_FIELDS, UNITS, VMSTAT_FIELDS,
 };
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -16,8 +17,10 @@ pub struct Options {
     pub disable_exporter_metrics: bool,
     /// TLS, logins and headers (`metrics::web`).
     pub web_config: Option<PathBuf>,
-    /// Where other programs leave `*.prom` files. Default: none.
+    /// Where other programs leave `*.prom` files; may be globs. Default: none.
     pub textfiles: Vec<PathBuf>,
+    /// What older ones say is left out. Default: no age is too high.
+    pub textfile_max_age: Option<Duration>,
     pub mount_points: Filter,
     pub fs_types: Filter,
     pub diskstats: Filter,
@@ -107,6 +110,7 @@ impl Default for Options {
             disable_exporter_metrics: false,
             web_config: None,
             textfiles: Vec::new(),
+            textfile_max_age: None,
             mount_points: Filter::excluding(MOUNT_POINTS),
             fs_types: Filter::excluding(FILESYSTEM_TYPES),
             diskstats: Filter::excluding(DISKS),

@@ -5,8 +5,11 @@
 
 mod devices;
 mod hostile;
+mod mixin;
 mod node_exporter;
 mod page;
 mod prometheus;
 mod served;
+mod textfile;
+mod twin;
 mod web;

@@ -70,3 +70,56 @@ pub fn value(page: &str, name: &str) -> f64 {
     let found = found.unwrap_or_else(|| panic!("no {name} in\n{page}"));
     found.parse().unwrap()
 }
+
+/// One line with a number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub value: f64,
+}
+
+/// All samples of a page, label values unescaped.
+pub fn samples(page: &str) -> Vec<Sample> {
+    let lines = page.lines();
+    lines
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(sample)
+        .collect()
+}
+
+fn sample(line: &str) -> Sample {
+    let (name, mut rest) = line.split_at(line.find(['{', ' ']).expect(line));
+    let mut labels = BTreeMap::new();
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = inside;
+        while !rest.starts_with('}') {
+            let (label, quoted) = rest.trim_start_matches(',').split_once("=\"").expect(line);
+            let mut value = String::new();
+            let mut chars = quoted.char_indices();
+            let end = loop {
+                match chars.next().expect(line) {
+                    (end, '"') => break end,
+                    (_, '\\') => value.push(match chars.next().expect(line).1 {
+                        'n' => '\n',
+                        other => other,
+                    }),
+                    (_, other) => value.push(other),
+                }
+            };
+            labels.insert(label.to_owned(), value);
+            rest = &quoted[end + 1..];
+        }
+        rest = &rest[1..];
+    }
+    let value = match rest.trim() {
+        "+Inf" => f64::INFINITY,
+        "-Inf" => f64::NEG_INFINITY,
+        number => number.parse().expect(line),
+    };
+    Sample {
+        name: name.to_owned(),
+        labels,
+        value,
+    }
+}

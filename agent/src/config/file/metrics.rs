@@ -16,12 +16,10 @@ pub fn options(table: &mut Table<'_>) -> Options {
     let max_requests = table.take("max_requests").integer(0, MOST_REQUESTS);
     let disable_exporter_metrics = table.take("disable_exporter_metrics").bool();
     let web_config = table.take("web_config").path_buf();
-    let textfiles = table.take("textfile").table(|table| {
+    let (textfiles, textfile_max_age) = table.take("textfile").table(|table| {
         let directories = table.take("directories").list().unwrap_or_default();
-        directories
-            .iter()
-            .filter_map(|item| item.path_buf())
-            .collect()
+        let directories = directories.iter().filter_map(|item| item.path_buf());
+        (directories.collect(), table.take("max_age").duration())
     });
     let (mount_points, fs_types) = table.take("filesystem").table(|table| {
         let points = ("mount_points_include", "mount_points_exclude");
@@ -100,6 +98,7 @@ pub fn options(table: &mut Table<'_>) -> Options {
             .unwrap_or(default.disable_exporter_metrics),
         web_config,
         textfiles,
+        textfile_max_age,
         mount_points,
         fs_types,
         diskstats,

@@ -34,7 +34,9 @@ pub use serve::ContainerMetrics;
 use crate::docker::{self, Docker};
 use crate::host::roots::Roots;
 use crate::listener::Address;
+use crate::metrics::exposition::Page;
 use crate::supervise;
+use std::time::SystemTime;
 
 /// `[metrics.containers]`
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,6 +53,38 @@ pub struct Parts {
     pub docker: docker::Settings,
     pub roots: Roots,
     pub supervise: supervise::Handle,
+}
+
+/// The page of one container: what the kernel's files say of the container `id`, whose main
+/// process is `pid`. None where that is in no cgroup of it.
+pub fn page_of(roots: &Roots, pid: i32, id: &str) -> Option<String> {
+    let mut buffer = Vec::new();
+    let process = roots.proc.join(pid.to_string());
+    let text = files::once(&process.join("cgroup"), &mut buffer).ok()?;
+    let cgroup = cgroup::Cgroup::of(&text, id, &roots.sys.join("fs/cgroup"))?;
+    drop(text);
+    let mut devices = devices::Devices::new(&roots.sys);
+    let mut stats = match &cgroup.tree {
+        cgroup::Tree::V1(tree) => v1::Reader::new(tree, false).read(&mut devices, &mut buffer),
+        cgroup::Tree::V2(tree) => v2::Reader::new(tree, false).read(&mut devices, &mut buffer),
+    };
+    if let Ok(text) = files::once(&process.join("net/dev"), &mut buffer) {
+        stats.interfaces = network::interfaces(&text);
+    }
+    let row = families::Row {
+        labels: vec![("id".into(), cgroup.path)],
+        stats,
+        last_seen: SystemTime::now(),
+        started_at: None,
+        oom_events: 0,
+        restarts: 0,
+        runs: true,
+    };
+    let mut page = Page::default();
+    families::write(&mut page, &[row]);
+    let mut text = String::new();
+    page.render(|piece| text.push_str(piece));
+    Some(text)
 }
 
 /// Makes the page's side and the list's side; both have to be run.

@@ -4,6 +4,7 @@
 mod bytes;
 mod conformance;
 mod lists;
+mod mutations;
 mod pages;
 mod served;
 

@@ -103,6 +103,16 @@ pub fn check(path: &Path) -> Result<(), WebError> {
     read(path, &mut stamps, &mut Vec::new()).map(drop)
 }
 
+/// Whether `text`, as of a file at `path`, is right in itself; what it names is not looked at.
+pub fn check_text(path: &Path, text: &str) -> Result<(), WebError> {
+    let parsed = file::read(path, text).map(drop);
+    parsed.map_err(|fault| WebError::Fault {
+        path: path.to_owned(),
+        line: fault.line,
+        what: fault.what,
+    })
+}
+
 impl Web {
     /// Reads the files, and logs where that fails: it is tried again when they change.
     pub fn new(path: PathBuf) -> Arc<Web> {
