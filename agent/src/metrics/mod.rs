@@ -1,19 +1,22 @@
 //! Node metrics on 9100 under node_exporter's names.
 //!
-//! A request becomes a job for one thread (`scraper`), which runs the
-//! collectors (`collector`, one file each), writes the page (`exposition`) and
-//! hands it back to the HTTP side (`serve`). Nothing is sampled between
+//! A request becomes a job on a desk (`desk`) for one thread (`scraper`), which
+//! runs the collectors (`collector`, one file each), writes the page
+//! (`exposition`) and hands it back to the HTTP side (`serve`). Nothing is sampled between
 //! scrapes; what a collector keeps is descriptors, and state where
 //! node_exporter keeps it too. The agent's own families come from a registry
 //! and are sorted in among the others.
 //!
 //! The room does not know of containers or logs, starts no process, and never
-//! blocks the reactor: the thread does the reading, and statfs(2), which can
-//! hang, has threads of its own. What differs from node_exporter is listed in
+//! blocks the reactor: the thread does the reading. A collector that the kernel
+//! holds is set aside with the thread that it is in, and another thread goes on;
+//! statfs(2) on network file systems, which hang more often, has threads of its
+//! own. What differs from node_exporter is listed in
 //! docs/metrics.md.
 
 mod collector;
 pub mod containers;
+mod desk;
 mod exposition;
 mod gzip;
 mod options;
@@ -88,16 +91,16 @@ mod tests;
 use crate::host::roots::Roots;
 use crate::http::{Door, Handler};
 use crate::listener::Address;
-use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
+use crate::metrics::collector::{Collector, Selection, Summary};
+use crate::metrics::desk::{Desk, Look};
 use crate::metrics::exposition::{Kind, Page};
-use crate::metrics::scraper::Job;
+use crate::metrics::scraper::Tools;
 use crate::metrics::web::{Entry, Guard, Web};
 pub use options::{Filter, Options};
 pub use pattern::check as check_pattern;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::error;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -173,8 +176,7 @@ pub struct Status {
 
 /// The room: the way to the thread that makes pages, and the scrape counters.
 pub struct Metrics {
-    /// `None` where the thread could not be started; every scrape then answers 503.
-    jobs: Option<SyncSender<Job>>,
+    desk: Arc<Desk>,
     /// Collectors that are on.
     enabled: Vec<&'static str>,
     shared: Arc<Shared>,
@@ -193,6 +195,8 @@ struct Shared {
     failed: AtomicU64,
     refused: AtomicU64,
     gathering_errors: AtomicU64,
+    /// Bytes of pages that no client has taken yet.
+    unsent: AtomicUsize,
 }
 
 impl Metrics {
@@ -207,20 +211,20 @@ impl Metrics {
             .filter_map(|name| Some((*name, make(name, settings)?)))
             .unzip();
         let shared = Arc::new(Shared::default());
-        let jobs = scraper::start(
-            Collectors::new(collectors),
+        let tools = Tools::new(
             registry,
             shared.clone(),
-            &settings.options,
-        )
-        .inspect_err(|error| error!(%error, "cannot start the metrics thread"))
-        .ok();
+            !settings.options.disable_exporter_metrics,
+        );
+        let places = scraper::places(&settings.options);
+        let desk = Desk::new(collectors, tools, places);
+        look(&desk, Instant::now(), Instant::now());
         Arc::new(Metrics {
-            jobs,
+            desk,
             enabled,
             shared,
             telemetry_path: settings.options.telemetry_path.clone(),
-            places: scraper::places(&settings.options),
+            places,
             web: settings.options.web_config.clone().map(Web::new),
         })
     }
@@ -240,6 +244,28 @@ impl Metrics {
 
     pub fn status(&self) -> Status {
         self.shared.status().clone()
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        self.desk.close();
+    }
+}
+
+/// Sees to it that someone works at the desk, for whoever asked at `asked`; returns when to
+/// look again.
+fn look(desk: &Arc<Desk>, asked: Instant, deadline: Instant) -> Instant {
+    let now = Instant::now();
+    match desk.look(now, asked, deadline) {
+        Look::Again(at) => at,
+        Look::Start(worker) => {
+            if let Err(error) = scraper::start(desk.clone(), worker) {
+                error!(%error, "cannot start the metrics thread");
+                desk.unmanned();
+            }
+            desk::limit(now, asked, deadline)
+        }
     }
 }
 
@@ -304,10 +330,10 @@ impl Shared {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what a page tells of itself; a page of chosen collectors says nothing of the rest.
-    fn note(&self, duration: Duration, selection: &Selection, summary: Summary) {
+    /// Keeps what a page for so many `scrapes` tells of itself; a page of chosen collectors says nothing of the rest.
+    fn note(&self, duration: Duration, scrapes: u64, selection: &Selection, summary: Summary) {
         let mut status = self.status();
-        status.scrapes += 1;
+        status.scrapes += scrapes;
         status.last_duration = Some(duration);
         if *selection == Selection::All {
             status.collectors_ok = summary.ok;
