@@ -24,6 +24,12 @@ pub trait Collector: Send {
     /// node_exporter's name of it.
     fn name(&self) -> &'static str;
 
+    /// Whether what it shows comes with hardware, modules or mounts, which most hosts lack:
+    /// where it has nothing to show, it is then not asked at every scrape.
+    fn shows_what_few_have(&self) -> bool {
+        false
+    }
+
     /// Writes its families into `page`.
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError>;
 }
@@ -99,6 +105,8 @@ pub struct Slot {
     state: State,
     /// Not asked before, as its source was absent.
     rests_until: Option<Instant>,
+    /// What it reports meanwhile.
+    pub rests_well: bool,
     /// Memory for what it writes.
     pub spare: Part,
 }
@@ -120,6 +128,7 @@ impl Slot {
             collector: Some(collector),
             state: State::Unknown,
             rests_until: None,
+            rests_well: false,
             spare: Part::default(),
         }
     }
@@ -128,12 +137,14 @@ impl Slot {
         self.rests_until.is_some_and(|until| now < until)
     }
 
-    /// [`Slot::note`] for one that was begun; a source that is absent and `silent` is left
-    /// alone for a while.
+    /// [`Slot::note`] for one that was begun and is back; one that is `silent` as its source
+    /// is absent or empty is left alone for a while.
     pub fn settle(&mut self, begun: Instant, result: &Result<(), CollectError>, silent: bool) {
         self.note(result);
-        let absent = self.state == State::Absent && silent;
-        self.rests_until = absent.then(|| begun + ABSENT_FOR);
+        let optional = (self.collector.as_ref()).is_some_and(|one| one.shows_what_few_have());
+        self.rests_well = self.state == State::Ok;
+        let rests = silent && (self.state == State::Absent || (self.rests_well && optional));
+        self.rests_until = rests.then(|| begun + ABSENT_FOR);
     }
 
     /// The call that held it has returned; its next run tells whether it works.

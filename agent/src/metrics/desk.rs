@@ -215,15 +215,22 @@ impl State {
     /// Takes the first job, and all others that the same page answers: it is begun after
     /// they asked.
     fn begin_round(&mut self) {
+        if self.tools.as_ref().is_some_and(Tools::is_full) {
+            self.jobs.clear(); // whoever waits is told
+        }
         let Some(first) = self.jobs.pop_front() else {
             return;
         };
         let mut replies = vec![first.reply];
         let mut others = VecDeque::with_capacity(self.jobs.len());
+        let now = Instant::now();
+        let left = |deadline: Instant| deadline.saturating_duration_since(now);
         for job in self.jobs.drain(..) {
             let same = job.selection == first.selection && job.gzip == first.gzip;
-            // One with less time would cost the first its page's last collectors.
-            if same && job.deadline >= first.deadline {
+            // Time is short for the one who has least: others may have far more of it.
+            let alike =
+                job.deadline >= first.deadline && left(job.deadline) <= 2 * left(first.deadline);
+            if same && alike {
                 replies.push(job.reply);
             } else {
                 others.push_back(job);
@@ -264,16 +271,16 @@ impl State {
                 continue;
             }
             if slot.rests(now) {
-                round.tell(slot.name, Duration::ZERO, false);
-                continue;
-            }
-            if now >= round.deadline {
-                slot.note(&Err(CollectError::Late));
                 slot.count(&mut round.summary);
-                round.tell(slot.name, Duration::ZERO, false);
+                round.tell(slot.name, Duration::ZERO, slot.rests_well);
                 continue;
             }
-            let Some(collector) = slot.collector.take() else {
+            let is_late = now >= round.deadline;
+            if is_late && slot.collector.is_some() {
+                slot.note(&Err(CollectError::Late));
+            }
+            let collector = slot.collector.take_if(|_| !is_late);
+            let Some(collector) = collector else {
                 slot.count(&mut round.summary);
                 round.tell(slot.name, Duration::ZERO, false);
                 continue;

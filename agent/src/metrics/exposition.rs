@@ -309,8 +309,9 @@ pub fn push_name(name: &mut String, raw: &str) {
 
 /// `\` and line feed are escaped everywhere, `"` in label values only.
 fn push_escaped(text: &mut String, raw: &str, quoted: bool) {
+    let escapes = |byte: u8| byte == b'\\' || byte == b'\n' || (quoted && byte == b'"');
     let mut rest = raw;
-    while let Some(at) = rest.find(|c| c == '\\' || c == '\n' || (quoted && c == '"')) {
+    while let Some(at) = rest.bytes().position(escapes) {
         text.push_str(&rest[..at]);
         text.push_str(match rest.as_bytes()[at] {
             b'\n' => "\\n",

@@ -94,7 +94,8 @@ use crate::listener::Address;
 use crate::metrics::collector::{Collector, Selection, Summary};
 use crate::metrics::desk::{Desk, Look};
 use crate::metrics::exposition::{Kind, Page};
-use crate::metrics::scraper::Tools;
+use crate::metrics::rtnetlink::SharedLinks;
+use crate::metrics::scraper::{MAX_UNSENT, Tools};
 use crate::metrics::web::{Entry, Guard, Web};
 pub use options::{Filter, Options};
 pub use pattern::check as check_pattern;
@@ -204,11 +205,12 @@ impl Metrics {
     /// Names that are in neither [`COLLECTORS`] nor [`OPTIONAL`] are ignored: the config is
     /// checked before.
     pub fn new(settings: &Settings, registry: prometheus::Registry) -> Arc<Metrics> {
+        let links = SharedLinks::new();
         let (enabled, collectors) = COLLECTORS
             .iter()
             .chain(OPTIONAL)
             .filter(|name| settings.collectors.iter().any(|chosen| chosen == *name))
-            .filter_map(|name| Some((*name, make(name, settings)?)))
+            .filter_map(|name| Some((*name, make(name, settings, &links)?)))
             .unzip();
         let shared = Arc::new(Shared::default());
         let tools = Tools::new(
@@ -270,7 +272,7 @@ fn look(desk: &Arc<Desk>, asked: Instant, deadline: Instant) -> Instant {
 }
 
 /// The collector of that name.
-fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
+fn make(name: &str, settings: &Settings, links: &SharedLinks) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
         "arp" => Box::new(arp::Arp::new(roots)),
@@ -295,8 +297,8 @@ fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "mdadm" => Box::new(mdadm::Mdadm::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
-        "netclass" => Box::new(netclass::Netclass::new(roots)),
-        "netdev" => Box::new(netdev::Netdev::new(&options.netdev)),
+        "netclass" => Box::new(netclass::Netclass::new(roots, links.clone())),
+        "netdev" => Box::new(netdev::Netdev::new(&options.netdev, links.clone())),
         "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
         "nfs" => Box::new(nfs::Nfs::new(roots)),
         "nfsd" => Box::new(nfsd::Nfsd::new(roots)),
@@ -328,6 +330,11 @@ fn make(name: &str, settings: &Settings) -> Option<Box<dyn Collector>> {
 impl Shared {
     fn status(&self) -> std::sync::MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether clients have not taken more than they may of what they asked for.
+    fn is_full(&self) -> bool {
+        self.unsent.load(Ordering::Relaxed) > MAX_UNSENT
     }
 
     /// Keeps what a page for so many `scrapes` tells of itself; a page of chosen collectors says nothing of the rest.

@@ -60,6 +60,8 @@ pub struct Tools {
     shows_itself: bool,
     /// Of the last page, for its memory.
     page: Option<Page>,
+    /// Memory for what follows the collectors.
+    last: Part,
     /// What the last plain page took.
     length: usize,
 }
@@ -94,7 +96,7 @@ impl Finish {
     /// Writes what follows the collectors, renders the page and sends it to all who wait.
     fn send(&mut self) {
         let Finish { round, page, tools } = self;
-        page.cut(Part::default());
+        page.cut(std::mem::take(&mut tools.last));
         write_outcomes(page, &round.results);
         write_build_info(page);
         if tools.shows_itself {
@@ -126,7 +128,7 @@ impl Finish {
                 (plain, false)
             }
         };
-        let bytes = Unsent::new(bytes, &tools.shared);
+        let bytes = Unsent::counted(bytes, &tools.shared);
         let body = Body { bytes, gzip };
         let (took, count) = (round.begun.elapsed(), round.replies.len() as u64);
         let shared = &tools.shared;
@@ -140,6 +142,8 @@ impl Finish {
             // The client may have gone meanwhile.
             let _ = reply.send(body.clone());
         }
+        tools.last = last;
+        tools.last.clear();
     }
 }
 
@@ -152,8 +156,14 @@ impl Tools {
             shared,
             shows_itself,
             page: None,
+            last: Part::default(),
             length: 0,
         }
+    }
+
+    /// Whether clients leave too much of what they asked for.
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full()
     }
 
     /// A page with the last one's memory.
@@ -173,7 +183,7 @@ struct Unsent {
 }
 
 impl Unsent {
-    fn new(mut bytes: Vec<u8>, shared: &Arc<Shared>) -> Bytes {
+    fn counted(mut bytes: Vec<u8>, shared: &Arc<Shared>) -> Bytes {
         bytes.shrink_to_fit();
         shared.unsent.fetch_add(bytes.len(), Ordering::Relaxed);
         Bytes::from_owner(Unsent {

@@ -8,7 +8,7 @@
 use crate::http::{Handler, Reply, ReplyFuture, Request, reply};
 use crate::metrics::collector::Selection;
 use crate::metrics::desk::{Desk, limit};
-use crate::metrics::scraper::{Body, Job, MAX_UNSENT};
+use crate::metrics::scraper::{Body, Job};
 use crate::metrics::{COLLECTORS, Metrics, Shared, gzip, look};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_TIMEOUT: Duration = Duration::from_secs(120);
 /// Kept back from the client's time-out to send the page; at most half of it.
 const MARGIN: Duration = Duration::from_millis(500);
+const UNREAD: &str = "Too many pages wait for clients that do not read, try again later.\n";
 /// A page that is nearly made when the deadline passes is waited for this much longer.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -164,8 +165,8 @@ impl Metrics {
             gzip: accepted,
             reply: answer,
         };
-        let refusal = if self.shared.unsent.load(Ordering::Relaxed) > MAX_UNSENT {
-            "Too many pages wait for clients that do not read, try again later.\n".to_owned()
+        let refusal = if self.shared.is_full() {
+            UNREAD.to_owned()
         } else {
             if let Some(place) = Place::take(&self.shared, self.places)
                 && self.desk.ask(job)
@@ -210,6 +211,10 @@ impl Scrape {
                     page.headers_mut().insert(CONTENT_ENCODING, gzip);
                 }
                 page
+            }
+            Ok(Err(_)) if shared.is_full() => {
+                shared.refused.fetch_add(1, Ordering::Relaxed);
+                reply(503, TEXT_TYPE, UNREAD)
             }
             Ok(Err(_)) => {
                 shared.failed.fetch_add(1, Ordering::Relaxed);

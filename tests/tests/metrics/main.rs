@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod hostile;
+mod hung;
 mod node_exporter;
 mod page;
 mod prometheus;

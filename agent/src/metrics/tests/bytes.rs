@@ -4,6 +4,7 @@
 use super::{host, parse, settings_in};
 use crate::metrics::exposition::Page;
 use crate::metrics::make;
+use crate::metrics::rtnetlink::SharedLinks;
 use proptest::prelude::*;
 
 /// Collector, a file that it reads below the fixture's roots.
@@ -88,7 +89,9 @@ proptest! {
         let (dir, roots) = host(&also);
         std::fs::write(dir.path().join(path), content).unwrap();
         let mut page = Page::default();
-        let _ = make(collector, &settings_in(roots)).unwrap().update(&mut page);
+        let links = SharedLinks::new();
+        let mut made = make(collector, &settings_in(roots), &links).unwrap();
+        let _ = made.update(&mut page);
         parse(&page);
     }
 }

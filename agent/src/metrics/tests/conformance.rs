@@ -7,6 +7,7 @@
 
 use super::pages::{Family, Labels, Pages};
 use super::{page_of, parse_text, roots_in};
+use crate::metrics::rtnetlink::SharedLinks;
 use crate::metrics::{COLLECTORS, OPTIONAL, Options, Settings, make};
 use std::path::{Path, PathBuf};
 
@@ -211,7 +212,7 @@ fn our_page(fixtures: &Path) -> Pages {
         .iter()
         .chain(OPTIONAL)
         .filter(|name| !NOT_IN_FIXTURES.contains(name))
-        .map(|name| make(name, &settings).unwrap())
+        .map(|name| make(name, &settings, &SharedLinks::new()).unwrap())
         .collect();
     let mut pages = page_of(collectors);
     let errors = pages

@@ -65,28 +65,39 @@ fn a_selection_runs_and_reports_only_the_chosen() {
 }
 
 #[test]
-fn a_collector_whose_source_is_absent_is_not_asked_again_at_once() {
-    struct Counting(Arc<AtomicUsize>);
+fn a_collector_whose_source_is_absent_or_empty_is_not_asked_again_at_once() {
+    struct Counting(Arc<AtomicUsize>, bool);
     impl Collector for Counting {
         fn name(&self) -> &'static str {
             "counting"
         }
 
+        fn shows_what_few_have(&self) -> bool {
+            true
+        }
+
         fn update(&mut self, _: &mut Page) -> Result<(), CollectError> {
             self.0.fetch_add(1, Ordering::Relaxed);
+            if self.1 {
+                return Ok(());
+            }
             let error = io::ErrorKind::NotFound.into();
             Err(CollectError::read("/x".as_ref(), error))
         }
     }
-    let asked = Arc::new(AtomicUsize::new(0));
-    let room = Room::new(vec![Box::new(Counting(asked.clone()))]);
-    for _ in 0..3 {
-        let page = room.page(&Selection::All, LONG);
-        let labels = [("collector", "counting")];
-        expect(&page, "node_scrape_collector_success", &labels, 0.0);
-        assert!(room.status().collectors_failed.is_empty());
+    for (empty, success) in [(true, 1.0), (false, 0.0)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let room = Room::new(vec![Box::new(Counting(asked.clone(), empty))]);
+        for _ in 0..3 {
+            let page = room.page(&Selection::All, LONG);
+            let labels = [("collector", "counting")];
+            expect(&page, "node_scrape_collector_success", &labels, success);
+            let status = room.status();
+            assert!(status.collectors_failed.is_empty());
+            assert_eq!(status.collectors_ok, usize::from(empty));
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 /// What a client says that it waits, and what it waits.
 const HEADER: &str = "X-Prometheus-Scrape-Timeout-Seconds: 1\r\n";
@@ -83,11 +84,12 @@ async fn a_client_with_little_time_has_its_page_though_one_with_more_came_first(
     let loadavg = roots.proc.join("loadavg");
     make_fifo(&loadavg);
     let (_metrics, address, _tasks) = serve(roots, &["filefd", "loadavg", "uname"]).await;
-    let patient = tokio::spawn(async move { get(address, "/metrics", "").await });
+    let mut patient = JoinSet::new();
+    patient.spawn(async move { get(address, "/metrics", "").await });
     let start = Instant::now();
     let answer = get(address, "/metrics", HEADER).await;
     assert!(start.elapsed() < TIMEOUT, "{:?}", start.elapsed());
-    for answer in [answer, patient.await.unwrap()] {
+    for answer in [answer, patient.join_next().await.unwrap().unwrap()] {
         assert_eq!(answer.status, 200, "{}", answer.text());
         let page = parse_text(answer.text());
         expect(&page, SUCCESS, &[("collector", "loadavg")], 0.0);

@@ -2,6 +2,7 @@
 
 use super::settings_in;
 use crate::host::roots::Roots;
+use crate::metrics::rtnetlink::SharedLinks;
 use crate::metrics::{COLLECTORS, OPTIONAL, make};
 use std::path::Path;
 
@@ -13,7 +14,8 @@ fn every_listed_collector_exists_under_its_name_in_order_and_is_documented() {
         assert!(list.is_sorted());
         for name in list {
             assert_eq!(
-                make(name, &settings_in(Roots::default())).map(|made| made.name()),
+                make(name, &settings_in(Roots::default()), &SharedLinks::new())
+                    .map(|made| made.name()),
                 Some(*name)
             );
             assert!(docs.contains(&format!("\n| `{name}` |")), "{name}");
