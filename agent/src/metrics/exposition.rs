@@ -16,7 +16,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::time::Instant;
 
-/// Bytes of all samples and headers of one page. 10,000 interfaces take 30 MB.
+/// Bytes of all samples and headers of one page. 10,000 interfaces take 18 MB.
 pub const MAX_TEXT: usize = 64 << 20;
 /// Memory that is kept for the next page though this one did not need it.
 const SPARE: usize = 64 << 10;
