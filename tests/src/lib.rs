@@ -7,6 +7,7 @@ pub mod forward;
 pub mod http;
 pub mod metadata;
 pub mod name_server;
+pub mod namespace;
 pub mod own;
 pub mod program;
 pub mod receiver;

@@ -29,6 +29,10 @@ impl Collector for Bonding {
         "bonding"
     }
 
+    fn shows_what_few_have(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         let masters = self.masters.read()?;
         let mut bonds = Vec::new();

@@ -64,6 +64,10 @@ impl Collector for Cpufreq {
         "cpufreq"
     }
 
+    fn shows_what_few_have(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         for name in names_if_any(&self.cpus, "cpu")? {
             let Some(cpu) = index(&name, "cpu", "") else {

@@ -49,6 +49,10 @@ impl Collector for Edac {
         "edac"
     }
 
+    fn shows_what_few_have(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         for name in names_if_any(&self.controllers, "mc")? {
             let Some(controller) = index(&name, "mc", "") else {

@@ -3,15 +3,23 @@
 //! Families are written in any order into one growing `String`, which is
 //! reused from scrape to scrape; [`Page::render`] then walks them sorted by
 //! name. A family that got no sample is not printed, a series that was written
-//! before (same name, same labels) is dropped and counted. The writer knows
+//! before (same name, same labels) is dropped and counted. What is written can
+//! be cut off as a [`Part`], which lives on when its writer is held up; parts
+//! are rendered together. A page ends at [`MAX_TEXT`]. The writer knows
 //! nothing of collectors and does not check names: they are constants of ours,
 //! or pass [`push_name`] first.
 //!
 //! Spec: "Text-based format" in Prometheus' "Exposition formats".
 
 use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
+use std::time::Instant;
+
+/// Bytes of all samples and headers of one page. 10,000 interfaces take 18 MB.
+pub const MAX_TEXT: usize = 64 << 20;
+/// Memory that is kept for the next page though this one did not need it.
+const SPARE: usize = 64 << 10;
 
 /// The TYPE of a family. `Untyped` stays untyped where node_exporter says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,15 +69,25 @@ impl From<bool> for Value {
 }
 
 /// One page under construction.
-#[derive(Default)]
 pub struct Page {
+    begun: Instant,
+    open: Part,
+    /// Of all parts.
+    seen: HashSet<u64, BuildHasherDefault<Passed>>,
+    /// Bytes that may still be written.
+    room: usize,
+    is_full: bool,
+}
+
+/// What was written between two cuts.
+#[derive(Default)]
+pub struct Part {
     text: String,
     families: Vec<Entry>,
-    seen: HashSet<u64, BuildHasherDefault<Passed>>,
     duplicates: u64,
 }
 
-/// Where a family stands in `Page::text`: its name, its HELP and TYPE, its samples.
+/// Where a family stands in `Part::text`: its name, its HELP and TYPE, its samples.
 struct Entry {
     name: Range<usize>,
     kind: Kind,
@@ -82,32 +100,88 @@ pub struct Family<'a> {
     page: &'a mut Page,
 }
 
+impl Default for Page {
+    fn default() -> Page {
+        Page {
+            begun: Instant::now(),
+            open: Part::default(),
+            seen: HashSet::default(),
+            room: MAX_TEXT,
+            is_full: false,
+        }
+    }
+}
+
 impl Page {
+    /// Continues what `parts` began at `begun`: their series are not taken again.
+    pub fn after<'a>(begun: Instant, parts: impl Iterator<Item = &'a Part>) -> Page {
+        let mut page = Page {
+            begun,
+            ..Page::default()
+        };
+        for part in parts {
+            page.room = page.room.saturating_sub(part.text.len());
+            for entry in &part.families {
+                let samples = part.text[entry.samples.clone()].lines();
+                let series = samples.filter_map(|line| Some(line.rsplit_once(' ')?.0));
+                page.seen
+                    .extend(series.map(|series| hash(series.as_bytes())));
+            }
+        }
+        page
+    }
+
     /// Empties the page and keeps its memory.
     pub fn clear(&mut self) {
-        self.text.clear();
-        self.families.clear();
+        self.begun = Instant::now();
+        self.open.clear();
+        if self.seen.capacity() > 4 * self.seen.len() + SPARE {
+            self.seen.shrink_to(2 * self.seen.len());
+        }
         self.seen.clear();
-        self.duplicates = 0;
+        self.room = MAX_TEXT;
+        self.is_full = false;
+    }
+
+    /// When this page was begun: nothing on it may be older.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Takes what was written since the last cut, for an empty part to go on with.
+    pub fn cut(&mut self, empty: Part) -> Part {
+        self.room = self.room.saturating_sub(self.open.text.len());
+        std::mem::replace(&mut self.open, empty)
+    }
+
+    /// Whether a sample since the last cut found no room; what was written since then is
+    /// then taken back.
+    pub fn overflowed(&mut self) -> bool {
+        let is_full = std::mem::take(&mut self.is_full);
+        if is_full {
+            self.open.clear();
+        }
+        is_full
     }
 
     /// Opens a family. A name that was opened before is fine: `render` merges them
     /// under the first one's HELP and TYPE.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) -> Family<'_> {
-        let start = self.text.len();
-        self.text.push_str("# HELP ");
-        let name_start = self.text.len();
-        self.text.push_str(name);
-        let name_range = name_start..self.text.len();
-        self.text.push(' ');
-        push_escaped(&mut self.text, help, false);
-        self.text.push_str("\n# TYPE ");
-        self.text.push_str(name);
-        self.text.push(' ');
-        self.text.push_str(kind.text());
-        self.text.push('\n');
-        let end = self.text.len();
-        self.families.push(Entry {
+        let text = &mut self.open.text;
+        let start = text.len();
+        text.push_str("# HELP ");
+        let name_start = text.len();
+        text.push_str(name);
+        let name_range = name_start..text.len();
+        text.push(' ');
+        push_escaped(text, help, false);
+        text.push_str("\n# TYPE ");
+        text.push_str(name);
+        text.push(' ');
+        text.push_str(kind.text());
+        text.push('\n');
+        let end = text.len();
+        self.open.families.push(Entry {
             name: name_range,
             kind,
             header: start..end,
@@ -116,35 +190,56 @@ impl Page {
         Family { page: self }
     }
 
-    /// Series written so far.
-    pub fn series(&self) -> usize {
-        self.seen.len()
+    /// Series dropped since the last cut because the page had them already.
+    pub fn duplicates(&self) -> u64 {
+        self.open.duplicates
     }
 
-    /// Series dropped so far because the page had them already.
+    /// [`render`] of what was written since the last cut.
+    pub fn render(&self, sink: impl FnMut(&str)) {
+        render(std::iter::once(&self.open), sink);
+    }
+}
+
+impl Part {
+    /// Empties the part and keeps its memory, as far as it was of use.
+    pub fn clear(&mut self) {
+        if self.text.capacity() > 4 * self.text.len() + SPARE {
+            self.text.shrink_to(2 * self.text.len());
+        }
+        self.text.clear();
+        self.families.clear();
+        self.duplicates = 0;
+    }
+
     pub fn duplicates(&self) -> u64 {
         self.duplicates
     }
 
-    /// Gives the page to `sink` in pieces, families sorted by name. Of families that
-    /// share a name, those whose type differs from the first one's are left out.
-    pub fn render(&self, mut sink: impl FnMut(&str)) {
-        let mut order: Vec<&Entry> = self
-            .families
-            .iter()
-            .filter(|entry| !entry.samples.is_empty())
-            .collect();
-        order.sort_by_key(|entry| &self.text[entry.name.clone()]);
-        let mut open: Option<(&str, Kind)> = None;
-        for entry in order {
-            let name = &self.text[entry.name.clone()];
-            match open {
-                Some((same, kind)) if same == name && kind != entry.kind => continue,
-                Some((same, _)) if same == name => sink(&self.text[entry.samples.clone()]),
-                _ => {
-                    open = Some((name, entry.kind));
-                    sink(&self.text[entry.header.start..entry.samples.end]);
-                }
+    /// Whether it holds no sample.
+    pub fn is_empty(&self) -> bool {
+        self.families.iter().all(|entry| entry.samples.is_empty())
+    }
+}
+
+/// Gives a page to `sink` in pieces, families sorted by name. Of families that
+/// share a name, those whose type differs from the first one's are left out.
+pub fn render<'a>(parts: impl Iterator<Item = &'a Part>, mut sink: impl FnMut(&str)) {
+    let mut order: Vec<(&str, &Part, &Entry)> = parts
+        .flat_map(|part| {
+            let printed = part.families.iter().filter(|one| !one.samples.is_empty());
+            printed.map(move |entry| (&part.text[entry.name.clone()], part, entry))
+        })
+        .collect();
+    order.sort_by_key(|(name, ..)| *name);
+    let mut open: Option<(&str, Kind)> = None;
+    for (name, part, entry) in order {
+        match open {
+            Some((same, kind)) if same == name && kind != entry.kind => continue,
+            Some((same, _)) if same == name => sink(&part.text[entry.samples.clone()]),
+            _ => {
+                open = Some((name, entry.kind));
+                sink(&part.text[entry.header.start..entry.samples.end]);
             }
         }
     }
@@ -163,34 +258,44 @@ impl Family<'_> {
 
     /// One series whose name is the family's plus `suffix`: `_bucket`, `_sum`, `_count`.
     pub fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Into<Value>) {
-        let page = &mut *self.page;
-        let Some(entry) = page.families.last_mut() else {
+        let Page {
+            open,
+            seen,
+            room,
+            is_full,
+            ..
+        } = &mut *self.page;
+        let Some(entry) = open.families.last_mut() else {
             return;
         };
-        let start = page.text.len();
-        page.text.extend_from_within(entry.name.clone());
-        page.text.push_str(suffix);
+        let text = &mut open.text;
+        let start = text.len();
+        text.extend_from_within(entry.name.clone());
+        text.push_str(suffix);
         for (index, (name, value)) in labels.iter().enumerate() {
-            page.text.push(if index == 0 { '{' } else { ',' });
-            page.text.push_str(name);
-            page.text.push_str("=\"");
-            push_escaped(&mut page.text, value, true);
-            page.text.push('"');
+            text.push(if index == 0 { '{' } else { ',' });
+            text.push_str(name);
+            text.push_str("=\"");
+            push_escaped(text, value, true);
+            text.push('"');
         }
         if !labels.is_empty() {
-            page.text.push('}');
+            text.push('}');
         }
-        let mut hasher = DefaultHasher::new();
-        hasher.write(&page.text.as_bytes()[start..]);
-        if !page.seen.insert(hasher.finish()) {
-            page.text.truncate(start);
-            page.duplicates += 1;
+        if text.len() > *room {
+            *is_full = true;
+            text.truncate(start);
             return;
         }
-        page.text.push(' ');
-        push_value(&mut page.text, value.into());
-        page.text.push('\n');
-        entry.samples.end = page.text.len();
+        if !seen.insert(hash(&text.as_bytes()[start..])) {
+            text.truncate(start);
+            open.duplicates += 1;
+            return;
+        }
+        text.push(' ');
+        push_value(text, value.into());
+        text.push('\n');
+        entry.samples.end = text.len();
     }
 }
 
@@ -229,8 +334,9 @@ pub fn sanitized(raw: &str) -> String {
 
 /// `\` and line feed are escaped everywhere, `"` in label values only.
 fn push_escaped(text: &mut String, raw: &str, quoted: bool) {
+    let escapes = |byte: u8| byte == b'\\' || byte == b'\n' || (quoted && byte == b'"');
     let mut rest = raw;
-    while let Some(at) = rest.find(|c| c == '\\' || c == '\n' || (quoted && c == '"')) {
+    while let Some(at) = rest.bytes().position(escapes) {
         text.push_str(&rest[..at]);
         text.push_str(match rest.as_bytes()[at] {
             b'\n' => "\\n",
@@ -257,6 +363,28 @@ fn push_value(text: &mut String, value: Value) {
         }
         Value::Float(float) => text.push_str(zmij::Buffer::new().format_finite(float)),
     }
+}
+
+/// Two multiplications per 16 bytes, each folded to its halves' exclusive or, as wyhash has
+/// it. Against collisions by chance only: whoever can write a series that collides with
+/// another can write the other one as well.
+fn hash(bytes: &[u8]) -> u64 {
+    const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+    const SECRETS: [u64; 2] = [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        (product as u64) ^ (product >> 64) as u64
+    };
+    let mut state = SEED ^ bytes.len() as u64;
+    let (chunks, rest) = bytes.as_chunks::<16>();
+    let mut last = [0; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        let (halves, _) = chunk.as_chunks::<8>();
+        let [low, high] = [halves[0], halves[1]].map(u64::from_ne_bytes);
+        state = fold(low ^ SECRETS[0] ^ state, high ^ SECRETS[1]);
+    }
+    fold(state ^ SECRETS[0], SECRETS[1])
 }
 
 /// A hasher for numbers that are hashes already.

@@ -12,7 +12,7 @@ use crate::metrics::mounts::{Mount, parse_line, without_root};
 use crate::metrics::options::Filter;
 use crate::metrics::pattern::Sieve;
 use crate::metrics::source::{Source, Text};
-use crate::metrics::statfs::{Answer, Pool, Usage};
+use crate::metrics::statfs::{Answer, Place, Pool, Usage};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -31,11 +31,20 @@ pub struct Filesystem {
 #[derive(Default)]
 struct Known {
     text: String,
-    /// With the index of its path.
+    /// With the index of its place.
     mounts: Vec<(Mount, usize)>,
     /// What to ask; all differ.
-    paths: Vec<PathBuf>,
+    places: Vec<Place>,
 }
+
+/// Answer statfs(2) from memory, whatever becomes of their disk.
+const NEAR: [&str; 9] = [
+    "btrfs", "ext2", "ext3", "ext4", "f2fs", "ramfs", "tmpfs", "vfat", "xfs",
+];
+/// Harmless on the way to a mount: no name below them is looked up on another host or by a daemon.
+const PASSED: [&str; 8] = [
+    "cgroup", "cgroup2", "devtmpfs", "erofs", "overlay", "proc", "squashfs", "sysfs",
+];
 
 impl Filesystem {
     pub fn new(roots: &Roots, mount_points: &Filter, types: &Filter) -> Filesystem {
@@ -58,6 +67,7 @@ impl Filesystem {
         if text.as_str() == self.known.text {
             return Ok(());
         }
+        self.pool.forget();
         self.known = known(&text, &self.rootfs, &mut self.mount_points, &mut self.types)?;
         Ok(())
     }
@@ -73,11 +83,16 @@ fn known(
         text: text.as_str().to_owned(),
         ..Known::default()
     };
-    let mut seen = HashSet::new();
-    let mut asked = HashMap::new();
+    let mut all = Vec::new();
     for line in text.as_str().lines() {
         let mut mount = parse_line(line).map_err(|what| text.malformed(what))?;
         mount.mount_point = without_root(&mount.mount_point, &rootfs.to_string_lossy());
+        all.push(mount);
+    }
+    let far = far(&all);
+    let mut seen = HashSet::new();
+    let mut asked = HashMap::new();
+    for mount in all {
         if !mount_points.takes(&mount.mount_point) || !types.takes(&mount.fstype) {
             continue;
         }
@@ -92,12 +107,28 @@ fn known(
         // statfs sees the topmost of the mounts at one place: all of them show its answer.
         let path = *asked.entry(mount.mount_point.clone()).or_insert_with(|| {
             let path = rootfs.join(mount.mount_point.trim_start_matches('/'));
-            known.paths.push(path);
-            known.paths.len() - 1
+            let near = !far.iter().any(|far| is_below(&mount.mount_point, far));
+            known.places.push(Place { path, near });
+            known.places.len() - 1
         });
         known.mounts.push((mount, path));
     }
     Ok(known)
+}
+
+/// Mount points that only a thread of its own may ask or pass.
+fn far(mounts: &[Mount]) -> Vec<String> {
+    let of_others = mounts.iter().filter(|mount| {
+        let fstype = mount.fstype.as_str();
+        !NEAR.contains(&fstype) && !PASSED.contains(&fstype)
+    });
+    of_others.map(|mount| mount.mount_point.clone()).collect()
+}
+
+/// Whether the way to `mount_point` leads to or through `other`.
+fn is_below(mount_point: &str, other: &str) -> bool {
+    let rest = mount_point.strip_prefix(other.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Collector for Filesystem {
@@ -107,7 +138,7 @@ impl Collector for Filesystem {
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         self.find_mounts()?;
-        let answers = self.pool.ask_all(&self.known.paths);
+        let answers = self.pool.ask_all(&self.known.places);
         let rows: Vec<Row<'_>> = self
             .known
             .mounts

@@ -2,33 +2,71 @@
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
+/// Bytes that are gathered before the compressor is called.
+const LUMP: usize = 64 << 10;
+
 /// A gzip compressor at level 1, kept because its tables are some 250 KiB.
 pub struct Gzip {
     compress: Compress,
+    lump: Vec<u8>,
+    packed: Vec<u8>,
+    refused: bool,
 }
 
 impl Gzip {
     pub fn new() -> Gzip {
         Gzip {
             compress: Compress::new_gzip(Compression::fast(), 15),
+            lump: Vec::new(),
+            packed: Vec::new(),
+            refused: false,
         }
     }
 
     /// `None` where the compressor refuses; the page then goes out plain.
     pub fn compress(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.push(plain);
+        self.finish()
+    }
+
+    /// The next piece of a page.
+    pub fn push(&mut self, piece: &[u8]) {
+        for part in piece.chunks(LUMP) {
+            if self.lump.len() + part.len() > LUMP {
+                self.pack(FlushCompress::None);
+            }
+            self.lump.extend_from_slice(part);
+        }
+    }
+
+    /// The whole page, packed. `None` where the compressor refuses.
+    pub fn finish(&mut self) -> Option<Vec<u8>> {
+        self.pack(FlushCompress::Finish);
         self.compress.reset();
-        let mut packed = Vec::with_capacity(plain.len() / 4 + 256);
-        loop {
-            let taken = usize::try_from(self.compress.total_in()).ok()?;
-            let status = self
-                .compress
-                .compress_vec(plain.get(taken..)?, &mut packed, FlushCompress::Finish)
-                .ok()?;
-            match status {
-                Status::StreamEnd => return Some(packed),
-                Status::Ok | Status::BufError => packed.reserve(packed.capacity()),
+        let refused = std::mem::take(&mut self.refused);
+        let packed = std::mem::take(&mut self.packed);
+        (!refused).then_some(packed)
+    }
+
+    fn pack(&mut self, flush: FlushCompress) {
+        let before = self.compress.total_in();
+        while !self.refused {
+            if self.packed.capacity() - self.packed.len() < LUMP / 4 {
+                self.packed.reserve(self.packed.len().max(LUMP / 4));
+            }
+            let taken = usize::try_from(self.compress.total_in() - before).unwrap_or(LUMP);
+            let rest = self.lump.get(taken..).unwrap_or_default();
+            let status = self.compress.compress_vec(rest, &mut self.packed, flush);
+            let all = self.compress.total_in() - before == self.lump.len() as u64;
+            match (status, flush) {
+                (Ok(Status::StreamEnd), _) => break,
+                // Without a flush the compressor may keep what it took.
+                (Ok(_), FlushCompress::None) if all => break,
+                (Ok(_), _) => {}
+                (Err(_), _) => self.refused = true,
             }
         }
+        self.lump.clear();
     }
 }
 

@@ -43,6 +43,10 @@ impl Collector for Mdadm {
         "mdadm"
     }
 
+    fn shows_what_few_have(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         let text = self.mdstat.read()?;
         for array in arrays(&text)? {

@@ -1,19 +1,22 @@
 //! Node metrics on 9100 under node_exporter's names.
 //!
-//! A request becomes a job for one thread (`scraper`), which runs the
-//! collectors (`collector`, one file each), writes the page (`exposition`) and
-//! hands it back to the HTTP side (`serve`). Nothing is sampled between
+//! A request becomes a job on a desk (`desk`) for one thread (`scraper`), which
+//! runs the collectors (`collector`, one file each), writes the page
+//! (`exposition`) and hands it back to the HTTP side (`serve`). Nothing is sampled between
 //! scrapes; what a collector keeps is descriptors, and state where
 //! node_exporter keeps it too. The agent's own families come from a registry
 //! and are sorted in among the others.
 //!
 //! The room does not know of containers or logs, starts no process, and never
-//! blocks the reactor: the thread does the reading, statfs(2), which can hang,
-//! has threads of its own, and systemd is asked by a task (`systemd`). What differs from node_exporter is listed in
+//! blocks the reactor: the thread does the reading. A collector that the kernel
+//! holds is set aside with the thread that it is in, and another thread goes on;
+//! statfs(2) on network file systems, which hang more often, has threads of its
+//! own, and systemd is asked by a task (`systemd`). What differs from node_exporter is listed in
 //! docs/metrics.md.
 
 mod collector;
 pub mod containers;
+mod desk;
 mod exposition;
 mod gzip;
 mod left_out;
@@ -93,20 +96,23 @@ mod udev;
 #[cfg(test)]
 mod tests;
 
+use crate::host::bus::Bus;
+use crate::host::bus::systemd1::Systemd1;
 use crate::host::roots::Roots;
 use crate::http::{Door, Handler};
 use crate::listener::Address;
-use crate::metrics::collector::{Collector, Collectors, Selection, Summary};
+use crate::metrics::collector::{Collector, Selection, Summary};
+use crate::metrics::desk::{Desk, Look};
 use crate::metrics::exposition::{Kind, Page};
-use crate::metrics::scraper::Job;
+use crate::metrics::rtnetlink::SharedLinks;
+use crate::metrics::scraper::{MAX_UNSENT, Tools};
 use crate::metrics::web::{Entry, Guard, Web};
 pub use left_out::why as why_left_out;
 pub use options::{Filter, Options, Units};
 pub use pattern::{check as check_pattern, whole};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::error;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -195,8 +201,7 @@ pub struct Status {
 
 /// The room: the way to the thread that makes pages, and the scrape counters.
 pub struct Metrics {
-    /// `None` where the thread could not be started; every scrape then answers 503.
-    jobs: Option<SyncSender<Job>>,
+    desk: Arc<Desk>,
     /// Collectors that are on.
     enabled: Vec<&'static str>,
     shared: Arc<Shared>,
@@ -215,6 +220,8 @@ struct Shared {
     failed: AtomicU64,
     refused: AtomicU64,
     gathering_errors: AtomicU64,
+    /// Bytes of pages that no client has taken yet.
+    unsent: AtomicUsize,
 }
 
 impl Metrics {
@@ -227,27 +234,28 @@ impl Metrics {
         registry: prometheus::Registry,
         systemd: &systemd::Asker,
     ) -> Arc<Metrics> {
+        let links = SharedLinks::new();
         let (enabled, collectors) = COLLECTORS
             .iter()
             .chain(OPTIONAL)
             .filter(|name| settings.has(name))
-            .filter_map(|name| Some((*name, make(name, settings, systemd)?)))
+            .filter_map(|name| Some((*name, make(name, settings, &links, systemd)?)))
             .unzip();
         let shared = Arc::new(Shared::default());
-        let jobs = scraper::start(
-            Collectors::new(collectors),
+        let tools = Tools::new(
             registry,
             shared.clone(),
-            &settings.options,
-        )
-        .inspect_err(|error| error!(%error, "cannot start the metrics thread"))
-        .ok();
+            !settings.options.disable_exporter_metrics,
+        );
+        let places = scraper::places(&settings.options);
+        let desk = Desk::new(collectors, tools, places);
+        look(&desk, Instant::now(), Instant::now());
         Arc::new(Metrics {
-            jobs,
+            desk,
             enabled,
             shared,
             telemetry_path: settings.options.telemetry_path.clone(),
-            places: scraper::places(&settings.options),
+            places,
             web: settings.options.web_config.clone().map(Web::new),
         })
     }
@@ -274,10 +282,11 @@ impl Metrics {
 /// the files below `settings.roots`, without agent and listener. One that fails adds what it had.
 pub fn page(settings: &Settings) -> String {
     let mut page = Page::default();
+    let links = SharedLinks::new();
     // Nobody reads what it asks: it shows nothing.
     let (systemd, _) = systemd::open(&settings.options.systemd, Systemd1::new(Bus::system()));
     for name in &settings.collectors {
-        if let Some(mut collector) = make(name, settings, &systemd) {
+        if let Some(mut collector) = make(name, settings, &links, &systemd) {
             // What failed would be said by the page's `node_scrape_collector_success`.
             let _ = collector.update(&mut page);
         }
@@ -287,8 +296,35 @@ pub fn page(settings: &Settings) -> String {
     text
 }
 
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        self.desk.close();
+    }
+}
+
+/// Sees to it that someone works at the desk, for whoever asked at `asked`; returns when to
+/// look again.
+fn look(desk: &Arc<Desk>, asked: Instant, deadline: Instant) -> Instant {
+    let now = Instant::now();
+    match desk.look(now, asked, deadline) {
+        Look::Again(at) => at,
+        Look::Start(worker) => {
+            if let Err(error) = scraper::start(desk.clone(), worker) {
+                error!(%error, "cannot start the metrics thread");
+                desk.unmanned();
+            }
+            desk::limit(now, asked, deadline)
+        }
+    }
+}
+
 /// The collector of that name.
-fn make(name: &str, settings: &Settings, systemd: &systemd::Asker) -> Option<Box<dyn Collector>> {
+fn make(
+    name: &str,
+    settings: &Settings,
+    links: &SharedLinks,
+    systemd: &systemd::Asker,
+) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
     Some(match name {
         "arp" => Box::new(arp::Arp::new(roots, options)),
@@ -306,7 +342,7 @@ fn make(name: &str, settings: &Settings, systemd: &systemd::Asker) -> Option<Box
         "dmmultipath" => Box::new(dmmultipath::DmMultipath::new(roots)),
         "edac" => Box::new(edac::Edac::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
-        "ethtool" => Box::new(ethtool::Ethtool::new(options)),
+        "ethtool" => Box::new(ethtool::Ethtool::new(options, links.clone())),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
         "filesystem" => Box::new(filesystem::Filesystem::new(
             roots,
@@ -320,8 +356,8 @@ fn make(name: &str, settings: &Settings, systemd: &systemd::Asker) -> Option<Box
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "mdadm" => Box::new(mdadm::Mdadm::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
-        "netclass" => Box::new(netclass::Netclass::new(roots, options)),
-        "netdev" => Box::new(netdev::Netdev::new(&options.netdev)),
+        "netclass" => Box::new(netclass::Netclass::new(roots, options, links.clone())),
+        "netdev" => Box::new(netdev::Netdev::new(&options.netdev, links.clone())),
         "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
         "nfs" => Box::new(nfs::Nfs::new(roots)),
         "nfsd" => Box::new(nfsd::Nfsd::new(roots)),
@@ -363,10 +399,15 @@ impl Shared {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what a page tells of itself; a page of chosen collectors says nothing of the rest.
-    fn note(&self, duration: Duration, selection: &Selection, summary: Summary) {
+    /// Whether clients have not taken more than they may of what they asked for.
+    fn is_full(&self) -> bool {
+        self.unsent.load(Ordering::Relaxed) > MAX_UNSENT
+    }
+
+    /// Keeps what a page for so many `scrapes` tells of itself; a page of chosen collectors says nothing of the rest.
+    fn note(&self, duration: Duration, scrapes: u64, selection: &Selection, summary: Summary) {
         let mut status = self.status();
-        status.scrapes += 1;
+        status.scrapes += scrapes;
         status.last_duration = Some(duration);
         if *selection == Selection::All {
             status.collectors_ok = summary.ok;

@@ -13,7 +13,8 @@ use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::options::Options;
 use crate::metrics::pattern::Pattern;
-use crate::metrics::rtnetlink::{Link, Links};
+use crate::metrics::rtnetlink::{Link, SharedLinks};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ const PROPERTIES: [(&str, Kind, &str); 17] = [
 pub struct Netclass {
     directory: PathBuf,
     /// `None` where /sys is moved.
-    links: Option<Links>,
+    links: Option<SharedLinks>,
     remembered: HashMap<u32, Remembered>,
     ignored: Pattern,
     /// Speeds below zero: of interfaces that know none.
@@ -79,13 +80,13 @@ pub struct Netclass {
 
 /// What is printed of one interface; a property that does not apply is `None`.
 #[derive(Debug, Clone, PartialEq)]
-struct Interface {
-    name: String,
-    address: String,
-    broadcast: String,
-    duplex: String,
-    alias: String,
-    operstate: String,
+struct Interface<'a> {
+    name: Cow<'a, str>,
+    address: Cow<'a, str>,
+    broadcast: Cow<'a, str>,
+    duplex: Cow<'a, str>,
+    alias: Cow<'a, str>,
+    operstate: Cow<'a, str>,
     /// In the order of [`PROPERTIES`]; speed in Mbit/s.
     numbers: [Option<i64>; PROPERTIES.len()],
 }
@@ -105,38 +106,39 @@ struct Remembered {
 }
 
 impl Netclass {
-    pub fn new(roots: &Roots, options: &Options) -> Netclass {
+    pub fn new(roots: &Roots, options: &Options, links: SharedLinks) -> Netclass {
         let own = roots.sys == Roots::default().sys;
         Netclass {
             directory: roots.sys.join("class/net"),
-            links: own.then(Links::new),
+            links: own.then_some(links),
             remembered: HashMap::new(),
             ignored: Pattern::new(&options.netclass_ignored),
             shows_invalid_speed: !options.netclass_ignores_invalid_speed,
         }
     }
 
-    fn interfaces(&mut self, now: Instant) -> Result<Vec<Interface>, CollectError> {
-        let Some(links) = &mut self.links else {
-            return from_sysfs(&self.directory, &mut self.ignored);
-        };
-        let links = links.dump().map_err(|source| CollectError::Call {
-            call: "rtnetlink link dump",
-            source,
-        })?;
+    /// The links and, in the same order, what is remembered of them.
+    fn recall(&mut self, links: &[&Link], now: Instant) -> Vec<Remembered> {
         let mut last = std::mem::take(&mut self.remembered);
-        let mut interfaces = Vec::with_capacity(links.len());
-        for link in links {
-            if self.ignored.matches(&link.name) {
-                continue;
-            }
-            let directory = self.directory.join(&link.name);
+        let remembered = links.iter().map(|link| {
             let known = last.remove(&link.index);
-            let known = remember(known, &link, &directory, now);
-            interfaces.push(from_link(&link, &known));
-            self.remembered.insert(link.index, known);
+            remember(known, link, &self.directory, now)
+        });
+        remembered.collect()
+    }
+
+    fn hide_invalid_speed(&self, interfaces: &mut [Interface<'_>]) {
+        let speed = PROPERTIES.iter().position(|(_, _, file)| *file == "speed");
+        if let (false, Some(at)) = (self.shows_invalid_speed, speed) {
+            for one in interfaces {
+                one.numbers[at] = one.numbers[at].filter(|speed| *speed >= 0);
+            }
         }
-        Ok(interfaces)
+    }
+
+    fn keep(&mut self, links: &[&Link], remembered: Vec<Remembered>) {
+        let numbers = links.iter().map(|link| link.index);
+        self.remembered = numbers.zip(remembered).collect();
     }
 }
 
@@ -146,25 +148,45 @@ impl Collector for Netclass {
     }
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
-        let mut interfaces = self.interfaces(Instant::now())?;
-        if !self.shows_invalid_speed
-            && let Some(at) = PROPERTIES.iter().position(|(_, _, file)| *file == "speed")
-        {
-            for one in &mut interfaces {
-                one.numbers[at] = one.numbers[at].filter(|speed| *speed >= 0);
-            }
-        }
+        let Some(links) = self.links.clone() else {
+            let mut interfaces = from_sysfs(&self.directory, &mut self.ignored)?;
+            self.hide_invalid_speed(&mut interfaces);
+            write(page, &interfaces);
+            return Ok(());
+        };
+        let links = links.since(page.begun());
+        let links = links.map_err(|source| CollectError::Call {
+            call: "rtnetlink link dump",
+            source,
+        })?;
+        let ignored = &mut self.ignored;
+        let shown: Vec<&Link> = links
+            .iter()
+            .filter(|link| !ignored.matches(&link.name))
+            .collect();
+        let remembered = self.recall(&shown, Instant::now());
+        let pairs = shown.iter().zip(&remembered);
+        let mut interfaces: Vec<_> = pairs.map(|(link, known)| from_link(link, known)).collect();
+        self.hide_invalid_speed(&mut interfaces);
         write(page, &interfaces);
+        drop(interfaces);
+        self.keep(&shown, remembered);
         Ok(())
     }
 }
 
 /// What was remembered where it still holds, else read afresh.
-fn remember(known: Option<Remembered>, link: &Link, at: &Path, now: Instant) -> Remembered {
+fn remember(known: Option<Remembered>, link: &Link, class: &Path, now: Instant) -> Remembered {
     let state = (link.flags, link.operstate, link.carrier_changes);
     let same = known.filter(|known| known.name == link.name && known.address == link.address);
-    match same {
-        Some(known) if known.link == state && now.duration_since(known.at) < TRUSTED => known,
+    let known = match same {
+        Some(known) if known.link == state && now.duration_since(known.at) < TRUSTED => {
+            return known;
+        }
+        other => other,
+    };
+    let at = &class.join(&link.name);
+    match known {
         Some(known) => Remembered {
             link: state,
             at: now,
@@ -186,7 +208,7 @@ fn remember(known: Option<Remembered>, link: &Link, at: &Path, now: Instant) -> 
     }
 }
 
-fn from_link(link: &Link, known: &Remembered) -> Interface {
+fn from_link<'a>(link: &'a Link, known: &'a Remembered) -> Interface<'a> {
     let up = link.flags & IFF_UP != 0;
     let on = |count: u32, flag: u32| if count > 0 { flag } else { 0 };
     let flags = link.flags & !MOMENTARY
@@ -194,15 +216,16 @@ fn from_link(link: &Link, known: &Remembered) -> Interface {
         | on(link.all_multicast, IFF_ALLMULTI);
     let dormant = link.flags & IFF_DORMANT != 0;
     Interface {
-        name: link.name.clone(),
-        address: link.address.clone(),
-        broadcast: link.broadcast.clone(),
-        duplex: known.duplex.clone(),
-        alias: link.alias.clone(),
-        operstate: OPERSTATES
-            .get(usize::from(link.operstate))
-            .unwrap_or(&OPERSTATES[0])
-            .to_string(),
+        name: link.name.as_str().into(),
+        address: link.address.as_str().into(),
+        broadcast: link.broadcast.as_str().into(),
+        duplex: known.duplex.as_str().into(),
+        alias: link.alias.as_str().into(),
+        operstate: Cow::Borrowed(
+            OPERSTATES
+                .get(usize::from(link.operstate))
+                .unwrap_or(&OPERSTATES[0]),
+        ),
         numbers: [
             known.address_assign_type,
             // sysfs refuses these two while the interface is down.
@@ -226,7 +249,10 @@ fn from_link(link: &Link, known: &Remembered) -> Interface {
     }
 }
 
-fn from_sysfs(directory: &Path, ignored: &mut Pattern) -> Result<Vec<Interface>, CollectError> {
+fn from_sysfs(
+    directory: &Path,
+    ignored: &mut Pattern,
+) -> Result<Vec<Interface<'static>>, CollectError> {
     let names = names_in(directory)?.ok_or_else(|| CollectError::Absent {
         path: directory.to_owned(),
     })?;
@@ -234,13 +260,13 @@ fn from_sysfs(directory: &Path, ignored: &mut Pattern) -> Result<Vec<Interface>,
         let at = directory.join(&name);
         // Among the interfaces stands the file `bonding_masters`.
         (!ignored.matches(&name) && at.is_dir()).then(|| Interface {
-            address: text(&at, "address").unwrap_or_default(),
-            broadcast: text(&at, "broadcast").unwrap_or_default(),
-            duplex: text(&at, "duplex").unwrap_or_default(),
-            alias: text(&at, "ifalias").unwrap_or_default(),
-            operstate: text(&at, "operstate").unwrap_or_default(),
+            address: text(&at, "address").unwrap_or_default().into(),
+            broadcast: text(&at, "broadcast").unwrap_or_default().into(),
+            duplex: text(&at, "duplex").unwrap_or_default().into(),
+            alias: text(&at, "ifalias").unwrap_or_default().into(),
+            operstate: text(&at, "operstate").unwrap_or_default().into(),
             numbers: PROPERTIES.map(|(_, _, file)| number(&at, file)),
-            name,
+            name: name.into(),
         })
     });
     Ok(interfaces.collect())
@@ -260,7 +286,7 @@ fn number(directory: &Path, file: &str) -> Option<i64> {
     }
 }
 
-fn write(page: &mut Page, interfaces: &[Interface]) {
+fn write(page: &mut Page, interfaces: &[Interface<'_>]) {
     let mut family = page.family(
         "node_network_up",
         Kind::Gauge,
@@ -278,7 +304,7 @@ fn write(page: &mut Page, interfaces: &[Interface]) {
     for one in interfaces {
         let flags = flags.and_then(|at| one.numbers[at]);
         let labels = [
-            ("address", one.address.as_str()),
+            ("address", &*one.address),
             (
                 "adminstate",
                 match flags {
@@ -313,14 +339,22 @@ fn write(page: &mut Page, interfaces: &[Interface]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Instant, Link, Netclass, Options, Path, Pattern, TRUSTED, from_sysfs, remember};
+    use super::{
+        Instant, Link, Netclass, Options, Path, Pattern, SharedLinks, TRUSTED, from_link,
+        from_sysfs, remember,
+    };
     use crate::host::roots::Roots;
     use crate::metrics::tests::{collect, expect, host};
 
     #[test]
     fn what_netlink_tells_is_what_sysfs_shows() {
-        let mut collector = Netclass::new(&Roots::default(), &Options::default());
-        let ours = collector.interfaces(Instant::now()).unwrap();
+        let links = SharedLinks::new();
+        let mut collector = Netclass::new(&Roots::default(), &Options::default(), links.clone());
+        let links = links.since(Instant::now()).unwrap();
+        let links: Vec<&Link> = links.iter().collect();
+        let remembered = collector.recall(&links, Instant::now());
+        let pairs = links.iter().zip(&remembered);
+        let ours: Vec<_> = pairs.map(|(link, known)| from_link(link, known)).collect();
         let shown = from_sysfs("/sys/class/net".as_ref(), &mut Pattern::new("^$")).unwrap();
         let mut compared = 0;
         for one in &shown {
@@ -340,7 +374,8 @@ mod tests {
             ("sys/class/net/eth0/operstate", "up\n"),
             ("sys/class/net/eth1/speed", "-1\n"),
         ]);
-        let pages = collect(&mut Netclass::new(&roots, &Options::default()));
+        let options = Options::default();
+        let pages = collect(&mut Netclass::new(&roots, &options, SharedLinks::new()));
         let eth0 = [("device", "eth0")];
         expect(&pages, "node_network_up", &eth0, 1.0);
         expect(&pages, "node_network_flags", &eth0, 4099.0);
@@ -351,7 +386,7 @@ mod tests {
             netclass_ignores_invalid_speed: true,
             ..Options::default()
         };
-        let pages = collect(&mut Netclass::new(&roots, &options));
+        let pages = collect(&mut Netclass::new(&roots, &options, SharedLinks::new()));
         assert!(!pages.contains_key("node_network_speed_bytes"));
         expect(&pages, "node_network_up", &[("device", "eth1")], 0.0);
         assert_eq!(pages["node_network_up"].series.len(), 1);
@@ -363,10 +398,15 @@ mod tests {
             netclass_ignored: "^lo$".into(),
             ..Options::default()
         };
-        let mut collector = Netclass::new(&Roots::default(), &options);
-        let all = collector.interfaces(Instant::now()).unwrap();
-        assert!(!all.iter().any(|one| one.name == "lo"));
-        assert_eq!(collector.remembered.len(), all.len());
+        let mut collector = Netclass::new(&Roots::default(), &options, SharedLinks::new());
+        let pages = collect(&mut collector);
+        assert!(!format!("{:?}", pages["node_network_up"].series).contains("lo"));
+        assert!(
+            collector
+                .remembered
+                .values()
+                .all(|known| known.name != "lo")
+        );
     }
 
     #[test]
@@ -378,13 +418,14 @@ mod tests {
             ..Link::default()
         };
         let start = Instant::now();
-        let first = remember(None, &link, &at, start);
+        let class = dir.path();
+        let first = remember(None, &link, class, start);
         assert_eq!((first.speed, first.device_id), (Some(1000), Some(1)));
         std::fs::write(at.join("speed"), "25000\n").unwrap();
-        let rested = remember(Some(first), &link, &at, start);
+        let rested = remember(Some(first), &link, class, start);
         assert_eq!(rested.speed, Some(1000));
         link.carrier_changes = 2;
-        let changed = remember(Some(rested), &link, &at, start);
+        let changed = remember(Some(rested), &link, class, start);
         assert_eq!(changed.speed, Some(25000));
         let gone = remember(Some(changed), &link, Path::new("/nowhere"), start + TRUSTED);
         assert_eq!((gone.speed, gone.device_id), (None, Some(1)));

@@ -5,7 +5,7 @@ use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
 use crate::metrics::options::Filter;
 use crate::metrics::pattern::Sieve;
-use crate::metrics::rtnetlink::{Link, Links};
+use crate::metrics::rtnetlink::{Link, SharedLinks};
 
 /// node_exporter's statistic, and the fields of struct rtnl_link_stats64 that make it up.
 const STATISTICS: [(&str, &[usize]); 17] = [
@@ -29,14 +29,14 @@ const STATISTICS: [(&str, &[usize]); 17] = [
 ];
 
 pub struct Netdev {
-    links: Links,
+    links: SharedLinks,
     shown: Sieve,
 }
 
 impl Netdev {
-    pub fn new(devices: &Filter) -> Netdev {
+    pub fn new(devices: &Filter, links: SharedLinks) -> Netdev {
         Netdev {
-            links: Links::new(),
+            links,
             shown: Sieve::new(devices),
         }
     }
@@ -48,17 +48,18 @@ impl Collector for Netdev {
     }
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
-        let mut links = self.links.dump().map_err(|source| CollectError::Call {
+        let links = self.links.since(page.begun());
+        let links = links.map_err(|source| CollectError::Call {
             call: "rtnetlink link dump",
             source,
         })?;
-        links.retain(|link| self.shown.takes(&link.name));
-        write(page, &links);
+        let shown = links.iter().filter(|link| self.shown.takes(&link.name));
+        write(page, &shown.collect::<Vec<_>>());
         Ok(())
     }
 }
 
-fn write(page: &mut Page, links: &[Link]) {
+fn write(page: &mut Page, links: &[&Link]) {
     for (statistic, fields) in STATISTICS {
         let name = format!("node_network_{statistic}_total");
         let help = format!("Network device statistic {statistic}.");
@@ -74,7 +75,8 @@ fn write(page: &mut Page, links: &[Link]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filter, Link, Netdev, Page, write};
+    use super::{Filter, Link, Netdev, Page, SharedLinks, write};
+    use crate::metrics::exposition::MAX_TEXT;
     use crate::metrics::tests::{collect, expect, parse};
 
     #[test]
@@ -86,7 +88,7 @@ mod tests {
             ..Link::default()
         };
         let mut page = Page::default();
-        write(&mut page, &[link]);
+        write(&mut page, &[&link]);
         let pages = parse(&page);
         assert_eq!(pages.len(), 17);
         for (name, fields) in [
@@ -103,8 +105,25 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_interfaces_fit_on_a_page() {
+        let links: Vec<Link> = (0..10_000)
+            .map(|n| Link {
+                name: format!("veth{n:011x}"),
+                stats: [u64::MAX; 24],
+                ..Link::default()
+            })
+            .collect();
+        let mut page = Page::default();
+        write(&mut page, &links.iter().collect::<Vec<_>>());
+        assert!(!page.overflowed());
+        let mut length = 0;
+        page.render(|piece| length += piece.len());
+        assert!(length < MAX_TEXT / 3, "{length}");
+    }
+
+    #[test]
     fn lo_of_this_host_is_on_the_page() {
-        let pages = collect(&mut Netdev::new(&Filter::default()));
+        let pages = collect(&mut Netdev::new(&Filter::default(), SharedLinks::new()));
         let labels = [("device".to_owned(), "lo".to_owned())].into();
         assert!(
             pages["node_network_receive_bytes_total"]

@@ -67,6 +67,10 @@ impl Collector for Nvme {
         "nvme"
     }
 
+    fn shows_what_few_have(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         self.attributes.begin();
         let devices = names_in(&self.directory)?.ok_or_else(|| CollectError::Absent {

@@ -11,7 +11,8 @@ use rustix::net::{
 };
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, Instant};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -92,8 +93,48 @@ pub struct Link {
     pub stats: [u64; N_STATS],
 }
 
+/// The last dump, for all collectors that need one: the kernel is asked once a page.
+#[derive(Clone)]
+pub struct SharedLinks(Arc<Mutex<Shared>>);
+
+struct Shared {
+    links: Links,
+    /// When it was asked for.
+    last: Option<(Instant, Arc<Vec<Link>>)>,
+}
+
+impl SharedLinks {
+    /// Opens nothing yet.
+    pub fn new() -> SharedLinks {
+        SharedLinks(Arc::new(Mutex::new(Shared {
+            links: Links::new(),
+            last: None,
+        })))
+    }
+
+    /// All links as the kernel had them at `begun` or later. An error where the kernel
+    /// holds another collector's dump.
+    pub fn since(&self, begun: Instant) -> io::Result<Arc<Vec<Link>>> {
+        let mut shared = match self.0.try_lock() {
+            Ok(shared) => shared,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+        };
+        if let Some((asked, links)) = &shared.last
+            && *asked >= begun
+        {
+            return Ok(links.clone());
+        }
+        let asked = Instant::now();
+        shared.last = None;
+        let links = Arc::new(shared.links.dump()?);
+        shared.last = Some((asked, links.clone()));
+        Ok(links)
+    }
+}
+
 /// A route netlink socket, kept between dumps.
-pub struct Links {
+struct Links {
     socket: Option<OwnedFd>,
     sequence: u32,
     buffer: Vec<u8>,
@@ -101,7 +142,7 @@ pub struct Links {
 
 impl Links {
     /// Opens nothing yet.
-    pub fn new() -> Links {
+    fn new() -> Links {
         Links {
             socket: None,
             sequence: 0,
@@ -110,7 +151,7 @@ impl Links {
     }
 
     /// All links as the kernel has them now.
-    pub fn dump(&mut self) -> io::Result<Vec<Link>> {
+    fn dump(&mut self) -> io::Result<Vec<Link>> {
         let mut result = self.ask();
         for _ in 1..TRIES {
             match &result {
@@ -277,11 +318,16 @@ fn text(value: &[u8]) -> String {
 }
 
 fn octets(value: &[u8]) -> String {
-    use std::fmt::Write;
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
     let mut text = String::with_capacity(3 * value.len());
     for (at, octet) in value.iter().enumerate() {
-        let colon = if at == 0 { "" } else { ":" };
-        let _ = write!(text, "{colon}{octet:02x}"); // a String takes everything
+        if at > 0 {
+            text.push(':');
+        }
+        text.push(DIGITS[usize::from(octet >> 4)]);
+        text.push(DIGITS[usize::from(octet & 15)]);
     }
     text
 }
@@ -314,10 +360,12 @@ fn invalid(what: &'static str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::{
-        HEADER, IFINFO, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_STATS64, Link, Links, More,
-        N_STATS, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, RTM_NEWLINK, read_answer,
+        ANSWER, HEADER, IFINFO, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_STATS64, Link, More,
+        N_STATS, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, RTM_NEWLINK, SharedLinks, read_answer,
     };
     use proptest::prelude::{any, proptest};
+    use std::sync::Arc;
+    use std::time::Instant;
 
     fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
         let mut message = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
@@ -365,6 +413,37 @@ mod tests {
     }
 
     #[test]
+    fn a_dump_of_ten_thousand_links_is_whole() {
+        let mut answers = vec![Vec::new()];
+        for n in 0..10_000u32 {
+            let mut body = vec![0; IFINFO];
+            body[4..8].copy_from_slice(&n.to_ne_bytes());
+            body.extend(attribute(IFLA_IFNAME, format!("veth{n}\0").as_bytes()));
+            body.extend(attribute(IFLA_STATS64, &[0xff; 8 * N_STATS]));
+            let one = message(RTM_NEWLINK, 0, 1, &body);
+            if answers
+                .last()
+                .is_none_or(|last| last.len() + one.len() > ANSWER)
+            {
+                answers.push(Vec::new());
+            }
+            answers.last_mut().unwrap().extend(one);
+        }
+        answers.push(message(NLMSG_DONE, 0, 1, &[0; 4]));
+        let mut links = Vec::new();
+        let (mut disturbed, mut ends) = (false, Vec::new());
+        for answer in &answers {
+            let more = read_answer(answer, 1, &mut links, &mut disturbed).unwrap();
+            ends.push(matches!(more, More::No));
+        }
+        assert_eq!(ends.iter().position(|end| *end), Some(answers.len() - 1));
+        assert!(answers.len() > 50 && !disturbed);
+        let all = links.iter().enumerate();
+        assert!(all.clone().all(|(n, link)| link.index as usize == n));
+        assert_eq!(all.count(), 10_000);
+    }
+
+    #[test]
     fn the_kernels_refusal_is_the_error() {
         let answer = message(NLMSG_ERROR, 0, 1, &(-1i32).to_ne_bytes());
         let result = read_answer(&answer, 1, &mut Vec::new(), &mut false);
@@ -372,12 +451,23 @@ mod tests {
     }
 
     #[test]
-    fn the_running_kernel_tells_of_lo_twice() {
-        let mut links = Links::new();
-        for _ in 0..2 {
-            let all = links.dump().unwrap();
-            assert_eq!(all.iter().filter(|link| link.name == "lo").count(), 1);
-        }
+    fn the_running_kernel_tells_of_lo_once_a_page() {
+        let links = SharedLinks::new();
+        let begun = Instant::now();
+        let all = links.since(begun).unwrap();
+        assert_eq!(all.iter().filter(|link| link.name == "lo").count(), 1);
+        assert!(Arc::ptr_eq(&all, &links.since(begun).unwrap()));
+        assert!(!Arc::ptr_eq(&all, &links.since(Instant::now()).unwrap()));
+    }
+
+    #[test]
+    fn a_dump_that_the_kernel_holds_is_not_waited_for_by_others() {
+        let links = SharedLinks::new();
+        let held = links.0.lock().unwrap();
+        let error = links.since(Instant::now()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        drop(held);
+        assert!(links.since(Instant::now()).is_ok());
     }
 
     proptest! {

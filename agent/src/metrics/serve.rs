@@ -3,17 +3,21 @@
 //! At most `max_requests` scrapes are served or wait, more are refused with 503,
 //! as node_exporter does. A scrape ends by its deadline: what Prometheus says
 //! in `X-Prometheus-Scrape-Timeout-Seconds`, less a margin to send the page.
+//! While it waits it looks after the thread that makes the pages (`desk`).
 
 use crate::http::{Handler, Reply, ReplyFuture, Request, reply};
 use crate::metrics::collector::Selection;
+use crate::metrics::desk::{Desk, limit};
 use crate::metrics::left_out;
 use crate::metrics::scraper::{Body, Job};
-use crate::metrics::{COLLECTORS, Metrics, OPTIONAL, Shared, gzip};
+use crate::metrics::{COLLECTORS, Metrics, OPTIONAL, Shared, gzip, look};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::RecvError};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout_at;
 
 const PAGE_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
@@ -24,8 +28,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_TIMEOUT: Duration = Duration::from_secs(120);
 /// Kept back from the client's time-out to send the page; at most half of it.
 const MARGIN: Duration = Duration::from_millis(500);
-/// A collector that is in the kernel when the deadline passes is waited for this
-/// much longer.
+const UNREAD: &str = "Too many pages wait for clients that do not read, try again later.\n";
+/// A page that is nearly made when the deadline passes is waited for this much longer.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// Collectors of ours that are off unless included, and on there.
@@ -85,7 +89,8 @@ impl Metrics {
             .filter_map(|value| value.to_str().ok())
             .any(gzip::is_accepted);
         let timeout = headers.get(SCRAPE_TIMEOUT).and_then(|v| v.to_str().ok());
-        let deadline = Instant::now() + budget(timeout);
+        let asked = Instant::now();
+        let deadline = asked + budget(timeout);
         let (answer, body) = oneshot::channel();
         let job = Job {
             selection,
@@ -93,36 +98,44 @@ impl Metrics {
             gzip: accepted,
             reply: answer,
         };
-        if let (Some(place), Some(jobs)) = (Place::take(&self.shared, self.places), &self.jobs)
-            && jobs.try_send(job).is_ok()
-        {
-            return Answer::Later(Scrape {
-                place,
-                body,
-                deadline,
-            });
-        }
+        let refusal = if self.shared.is_full() {
+            UNREAD.to_owned()
+        } else {
+            if let Some(place) = Place::take(&self.shared, self.places)
+                && self.desk.ask(job)
+            {
+                return Answer::Later(Scrape {
+                    place,
+                    desk: self.desk.clone(),
+                    body,
+                    asked,
+                    deadline,
+                });
+            }
+            format!(
+                "Limit of concurrent requests reached ({}), try again later.\n",
+                self.places
+            )
+        };
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        let text = format!(
-            "Limit of concurrent requests reached ({}), try again later.\n",
-            self.places
-        );
-        Answer::Now(reply(503, TEXT_TYPE, text))
+        Answer::Now(reply(503, TEXT_TYPE, refusal))
     }
 }
 
 /// A job that is under way.
 struct Scrape {
     place: Place,
+    desk: Arc<Desk>,
     body: oneshot::Receiver<Body>,
+    asked: Instant,
     deadline: Instant,
 }
 
 impl Scrape {
-    async fn finish(self) -> Reply {
+    async fn finish(mut self) -> Reply {
+        let body = self.body().await;
         let shared = &self.place.shared;
-        let last = tokio::time::Instant::from_std(self.deadline + GRACE);
-        match tokio::time::timeout_at(last, self.body).await {
+        match body {
             Ok(Ok(body)) => {
                 shared.ok.fetch_add(1, Ordering::Relaxed);
                 let mut page = reply(200, PAGE_TYPE, body.bytes);
@@ -131,6 +144,10 @@ impl Scrape {
                     page.headers_mut().insert(CONTENT_ENCODING, gzip);
                 }
                 page
+            }
+            Ok(Err(_)) if shared.is_full() => {
+                shared.refused.fetch_add(1, Ordering::Relaxed);
+                reply(503, TEXT_TYPE, UNREAD)
             }
             Ok(Err(_)) => {
                 shared.failed.fetch_add(1, Ordering::Relaxed);
@@ -141,6 +158,18 @@ impl Scrape {
                 reply(503, TEXT_TYPE, "No page within the scrape's time-out.\n")
             }
         }
+    }
+
+    /// The page; `Err` outside where it does not come in time.
+    async fn body(&mut self) -> Result<Result<Body, RecvError>, Elapsed> {
+        let mut next = limit(self.asked, self.asked, self.deadline);
+        while next < self.deadline {
+            if let Ok(body) = timeout_at(next.into(), &mut self.body).await {
+                return Ok(body);
+            }
+            next = look(&self.desk, self.asked, self.deadline);
+        }
+        timeout_at((self.deadline + GRACE).into(), &mut self.body).await
     }
 }
 

@@ -2,8 +2,10 @@
 //! start at each scrape, which costs a quarter of opening it each time.
 //!
 //! A read that fails drops the descriptor and tries once with a fresh one, so
-//! that a device or process that came back is seen. A missing file is
-//! [`CollectError::Absent`], everything else [`CollectError::Read`].
+//! that a device or process that came back is seen. So does a file of more
+//! than one read that does not end with a line: it shrank between two of them,
+//! and its last number may be half of one. A missing file is [`CollectError::Absent`],
+//! everything else [`CollectError::Read`].
 
 use crate::metrics::collector::CollectError;
 use std::borrow::Cow;
@@ -49,7 +51,7 @@ impl Source {
             .map_err(|error| CollectError::read(&self.path, error))?;
         Ok(Text {
             path: &self.path,
-            text: String::from_utf8_lossy(&self.buffer[..length]),
+            text: lossy(&self.buffer[..length]),
         })
     }
 
@@ -88,6 +90,14 @@ impl Text<'_> {
     }
 }
 
+/// As [`String::from_utf8_lossy`], which looks at each character where this looks at words.
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
+}
+
 fn read_all(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
     if buffer.is_empty() {
         buffer.resize(FIRST_READ, 0);
@@ -101,6 +111,9 @@ fn read_all(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
             buffer.resize(length * 2, 0);
         }
         match file.read_at(&mut buffer[length..], length as u64) {
+            Ok(0) if length >= FIRST_READ && buffer[length - 1] != b'\n' => {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
             Ok(0) => return Ok(length),
             Ok(read) => length += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -124,6 +137,20 @@ mod tests {
         assert_eq!(source.read().unwrap().as_str(), long);
         std::fs::write(&path, "short\n").unwrap();
         assert_eq!(source.read().unwrap().as_str(), "short\n");
+    }
+
+    #[test]
+    fn a_text_of_several_reads_that_ends_within_a_line_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("torn");
+        std::fs::write(&path, "name 123456\n".repeat(1000) + "name 12").unwrap();
+        let mut source = Source::new(path.clone());
+        assert!(matches!(source.read(), Err(CollectError::Read { .. })));
+        std::fs::write(&path, "whole\n").unwrap();
+        assert_eq!(source.read().unwrap().as_str(), "whole\n");
+        // One attribute of one read needs no line.
+        std::fs::write(&path, "up").unwrap();
+        assert_eq!(source.read().unwrap().as_str(), "up");
     }
 
     #[test]

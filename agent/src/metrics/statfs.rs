@@ -1,7 +1,10 @@
 //! statfs(2) that never holds up a page: a dead NFS server or FUSE daemon
 //! keeps the call in the kernel for ever.
 //!
-//! One worker thread asks mount after mount. When it is silent for
+//! Mounts that are [`Place::near`] are asked at once, in the caller's thread:
+//! they answer from memory in a microsecond, where handing the question to
+//! another thread costs twenty. One that was ever slow is near no more. For the
+//! others one worker thread asks mount after mount. When it is silent for
 //! [`PATIENCE`], each mount that it has not begun gets a thread of its own and
 //! everyone gets as long again; whoever is silent then has timed out. A mount
 //! that timed out is not asked again until its thread came back, so there is
@@ -9,7 +12,7 @@
 //! [`PATIENCE`] (once where a single mount hangs), and only once: later batches
 //! do not wait for mounts known to hang.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How long a batch waits for its worker, and then for the single threads.
 pub const PATIENCE: Duration = Duration::from_millis(250);
+/// A near mount that takes longer is asked by the worker from then on.
+const SLOW: Duration = Duration::from_millis(20);
 /// statfs needs next to no stack.
 const STACK: usize = 128 << 10;
 
@@ -32,6 +37,14 @@ pub struct Usage {
     pub available: u64,
     pub files: u64,
     pub files_free: u64,
+}
+
+/// One mount point to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub path: PathBuf,
+    /// Its file system and all on the way there are this host's own.
+    pub near: bool,
 }
 
 /// What became of one question.
@@ -52,6 +65,8 @@ pub struct Pool {
     patience: Duration,
     worker: Option<SyncSender<Arc<Batch>>>,
     stuck: HashMap<PathBuf, Arc<Question>>,
+    /// Near ones that were slow; there are not more than mounts.
+    slow: HashSet<PathBuf>,
 }
 
 /// One mount to ask, and whether the call has returned.
@@ -79,27 +94,28 @@ impl Pool {
             patience,
             worker: None,
             stuck: HashMap::new(),
+            slow: HashSet::new(),
         }
     }
 
-    /// One answer per path, in their order. Paths must differ.
-    pub fn ask_all(&mut self, paths: &[PathBuf]) -> Vec<Answer> {
+    /// One answer per place, in their order. Paths must differ.
+    pub fn ask_all(&mut self, places: &[Place]) -> Vec<Answer> {
         self.stuck
             .retain(|_, question| !question.done.load(Ordering::Acquire));
         let mut answers: Vec<Option<Answer>> = Vec::new();
-        answers.resize_with(paths.len(), || None);
-        let questions: Vec<Arc<Question>> = paths
-            .iter()
-            .enumerate()
-            .filter(|(_, path)| !self.stuck.contains_key(*path))
-            .map(|(index, path)| {
-                Arc::new(Question {
+        answers.resize_with(places.len(), || None);
+        let mut questions = Vec::new();
+        for (index, Place { path, near }) in places.iter().enumerate() {
+            if *near && !self.slow.contains(path) {
+                answers[index] = Some(self.ask_here(path));
+            } else if !self.stuck.contains_key(path) {
+                questions.push(Arc::new(Question {
                     index,
                     path: path.clone(),
                     done: AtomicBool::new(false),
-                })
-            })
-            .collect();
+                }));
+            }
+        }
         if !questions.is_empty() {
             self.ask_questions(questions, &mut answers);
         }
@@ -107,6 +123,23 @@ impl Pool {
             .into_iter()
             .map(|answer| answer.unwrap_or(Answer::Timeout))
             .collect()
+    }
+
+    fn ask_here(&mut self, path: &Path) -> Answer {
+        let start = Instant::now();
+        let result = (self.ask)(path);
+        if start.elapsed() > SLOW {
+            self.slow.insert(path.to_owned());
+        }
+        match result {
+            Ok(usage) => Answer::Usage(usage),
+            Err(error) => Answer::Error(error),
+        }
+    }
+
+    /// Forgets who was slow; for when the mounts are others.
+    pub fn forget(&mut self) {
+        self.slow.clear();
     }
 
     fn ask_questions(&mut self, questions: Vec<Arc<Question>>, answers: &mut [Option<Answer>]) {
@@ -242,9 +275,9 @@ fn statfs(path: &Path) -> io::Result<Usage> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Pool, Usage};
+    use super::{Answer, Place, Pool, SLOW, Usage};
     use std::io;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Condvar, Mutex};
     use std::time::{Duration, Instant};
@@ -287,8 +320,7 @@ mod tests {
     }
 
     fn outcomes(pool: &mut Pool, paths: &[&str]) -> String {
-        let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        pool.ask_all(&paths)
+        pool.ask_all(&places(paths, false))
             .iter()
             .map(|answer| match answer {
                 Answer::Usage(_) => 'u',
@@ -296,6 +328,38 @@ mod tests {
                 Answer::Timeout => 't',
             })
             .collect()
+    }
+
+    fn places(paths: &[&str], near: bool) -> Vec<Place> {
+        let path = |path: &&str| Place {
+            path: path.into(),
+            near,
+        };
+        paths.iter().map(path).collect()
+    }
+
+    #[test]
+    fn near_mounts_are_asked_in_this_thread_until_one_is_slow() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let who = asked.clone();
+        let ask = move |path: &Path| {
+            who.lock().unwrap().push(std::thread::current().id());
+            if path.ends_with("slow") {
+                std::thread::sleep(2 * SLOW);
+            }
+            Ok(Usage::default())
+        };
+        let mut pool = Pool::with(Arc::new(ask), Duration::from_secs(10));
+        let near = places(&["/fast", "/slow"], true);
+        let here = std::thread::current().id();
+        pool.ask_all(&near);
+        assert_eq!(*asked.lock().unwrap(), [here, here]);
+        pool.ask_all(&near);
+        assert_eq!(asked.lock().unwrap()[2], here);
+        assert_ne!(asked.lock().unwrap()[3], here);
+        pool.forget();
+        pool.ask_all(&near);
+        assert_eq!(asked.lock().unwrap()[4..], [here, here]);
     }
 
     #[test]
@@ -328,7 +392,7 @@ mod tests {
 
     #[test]
     fn the_root_of_this_host_has_a_size() {
-        let answers = Pool::new().ask_all(&["/".into(), "/no/such/mount".into()]);
+        let answers = Pool::new().ask_all(&places(&["/", "/no/such/mount"], false));
         let [Answer::Usage(usage), Answer::Error(error)] = &answers[..] else {
             panic!("{answers:?}");
         };

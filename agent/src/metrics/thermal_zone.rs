@@ -24,6 +24,10 @@ impl Collector for ThermalZone {
         "thermal_zone"
     }
 
+    fn shows_what_few_have(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         for name in names_if_any(&self.thermal, "")? {
             let device = self.thermal.join(&name);

@@ -35,6 +35,10 @@ impl Collector for Watchdog {
         "watchdog"
     }
 
+    fn shows_what_few_have(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         for name in names(&self.watchdogs, "")? {
             let device = self.watchdogs.join(&name);

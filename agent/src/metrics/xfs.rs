@@ -266,6 +266,10 @@ impl Collector for Xfs {
         "xfs"
     }
 
+    fn shows_what_few_have(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         // Beside the devices stands `stats`, the sum over all of them.
         let mut names = names_if_any(&self.directory, "")?;

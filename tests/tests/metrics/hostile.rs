@@ -6,13 +6,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tests::agent::{Agent, Place};
+use tests::namespace::{in_own_namespaces, interfaces};
 use tests::{http, wait};
 
 const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 /// Growth of resident memory that a crowd may cause, in bytes.
 const GROWTH: u64 = 24 << 20;
+/// Pages that wait for clients who do not read them, one under way, and its packed form.
+const PAGES: u64 = 3 * (64 << 20);
 /// The longest that the heartbeat may take meanwhile, on a loaded machine.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
@@ -130,6 +134,109 @@ fn clients_that_never_read_or_never_ask_keep_nobody_out() {
     let grown = resident(&agent).saturating_sub(before);
     assert!(grown < GROWTH, "{grown} bytes");
     drop(deaf);
+}
+
+const INTERFACES: usize = 2_001;
+/// 36 for one that is up; these are down, and show no carrier and no speed.
+const SERIES: usize = 32 * INTERFACES;
+/// Of memory, for a page, the next one, and what is remembered of each interface.
+const PER_INTERFACE: u64 = 20 << 10;
+
+#[test]
+fn thousands_of_interfaces_are_all_on_the_page_and_memory_stays_in_bounds() {
+    let name = "hostile::thousands_of_interfaces_are_all_on_the_page_and_memory_stays_in_bounds";
+    if !in_own_namespaces(name) {
+        return;
+    }
+    let place = Place::new();
+    let agent = place.start("");
+    http::get(place.metrics, "/metrics", &[]).unwrap();
+    let before = resident(&agent);
+    interfaces(INTERFACES);
+    let header = "accept-encoding: gzip";
+    for _ in 0..5 {
+        let reply = http::get(place.metrics, "/metrics", &[header]).unwrap();
+        assert_eq!(reply.status, 200);
+        heartbeat_is_prompt(&place);
+    }
+    let page = http::get(place.metrics, "/metrics", &[]).unwrap().text();
+    let of_network = page
+        .lines()
+        .filter(|line| line.starts_with("node_network_"));
+    assert!(of_network.count() > SERIES);
+    for collector in ["netclass", "netdev"] {
+        let line = format!("node_scrape_collector_success{{collector=\"{collector}\"}} 1\n");
+        assert!(page.contains(&line));
+    }
+    // Clients that ask for such pages and read none.
+    let mut deaf = Vec::new();
+    for _ in 0..60 {
+        let mut client = connect(place.metrics);
+        client.write_all(REQUEST).unwrap();
+        deaf.push(client);
+        heartbeat_is_prompt(&place);
+    }
+    let grown = resident(&agent).saturating_sub(before);
+    let bound = PAGES + PER_INTERFACE * INTERFACES as u64;
+    assert!(grown < bound, "{grown} bytes, not {bound}");
+    drop(deaf);
+    wait::until("a page in spite of them", || {
+        let reply = http::get(place.metrics, "/metrics", &[header]).ok()?;
+        (reply.status == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_file_that_shrinks_and_grows_while_it_is_read_shows_the_truth_or_a_failure() {
+    let place = Place::new();
+    let proc = place.path("proc");
+    fs::create_dir(&proc).unwrap();
+    place.write("");
+    let config = fs::read_to_string(place.config()).unwrap();
+    let metrics = format!(
+        "[metrics]\ncollectors.include = [\"meminfo\", \"uname\"]\npaths.procfs = {proc:?}\n"
+    );
+    fs::write(place.config(), config.replace("[metrics]\n", &metrics)).unwrap();
+    let lines = |count: usize| -> String {
+        let lines = (0..count).map(|n| format!("Entry{n:04}:   123456789 kB\n"));
+        lines.collect()
+    };
+    let (long, short, meminfo) = (lines(900), lines(200), proc.join("meminfo"));
+    fs::write(&meminfo, &long).unwrap();
+    let mut agent = place.spawn();
+    agent.wait_ready();
+    let done = AtomicBool::new(false);
+    let (mut good, mut bad) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                fs::write(&meminfo, &long).unwrap();
+                let file = fs::OpenOptions::new().write(true).open(&meminfo).unwrap();
+                file.set_len(short.len() as u64).unwrap();
+                file.set_len(0).unwrap();
+            }
+        });
+        let end = Instant::now() + Duration::from_secs(60);
+        while good + bad < 300 && Instant::now() < end {
+            let page = http::get(place.metrics, "/metrics", &[]).unwrap().text();
+            let entries = page
+                .lines()
+                .filter(|line| line.starts_with("node_memory_Entry"));
+            for line in entries {
+                assert!(line.ends_with("_bytes 126419751936"), "{line}");
+            }
+            let success = "node_scrape_collector_success{collector=\"meminfo\"} 1\n";
+            *if page.contains(success) {
+                &mut good
+            } else {
+                &mut bad
+            } += 1;
+            assert!(page.contains("\nnode_uname_info{"));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    heartbeat_is_prompt(&place);
+    assert!(good > 10, "{good} good, {bad} failed");
 }
 
 #[test]

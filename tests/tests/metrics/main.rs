@@ -5,6 +5,7 @@
 
 mod devices;
 mod hostile;
+mod hung;
 mod mixin;
 mod node_exporter;
 mod page;

@@ -44,6 +44,10 @@ impl Collector for Btrfs {
         "btrfs"
     }
 
+    fn shows_what_few_have(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         self.attributes.begin();
         // As with node_exporter, a host without btrfs is no failure.

@@ -13,7 +13,7 @@ use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page, sanitized};
 use crate::metrics::options::Options;
 use crate::metrics::pattern::{Pattern, Sieve};
-use crate::metrics::rtnetlink::Links;
+use crate::metrics::rtnetlink::SharedLinks;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -85,15 +85,15 @@ struct Port {
 }
 
 pub struct Ethtool {
-    links: Links,
+    links: SharedLinks,
     shown: Sieve,
     statistics: Pattern,
 }
 
 impl Ethtool {
-    pub fn new(options: &Options) -> Ethtool {
+    pub fn new(options: &Options, links: SharedLinks) -> Ethtool {
         Ethtool {
-            links: Links::new(),
+            links,
             shown: Sieve::new(&options.ethtool),
             statistics: Pattern::new(&options.ethtool_metrics),
         }
@@ -107,13 +107,14 @@ impl Collector for Ethtool {
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         let failed = |call| move |source: io::Error| CollectError::Call { call, source };
-        let links = self.links.dump().map_err(failed("rtnetlink link dump"))?;
+        let links = self.links.since(page.begun());
+        let links = links.map_err(failed("rtnetlink link dump"))?;
         if links.is_empty() {
             let path = PathBuf::from("network interface");
             return Err(CollectError::Absent { path });
         }
         let socket = ioctl::open().map_err(failed("socket for SIOCETHTOOL"))?;
-        for link in links {
+        for link in links.iter() {
             if self.shown.takes(&link.name) {
                 let answers = ioctl::ask(&socket, &link.name);
                 write(page, &link.name, &answers, &mut self.statistics);

@@ -3,6 +3,7 @@ use crate::metrics::collector::Collector;
 use crate::metrics::exposition::Page;
 use crate::metrics::options::{Filter, Options};
 use crate::metrics::pattern::Pattern;
+use crate::metrics::rtnetlink::SharedLinks;
 use crate::metrics::tests::{Pages, expect, parse};
 
 fn page(device: &str, answers: &Answers, wanted: &str) -> Pages {
@@ -172,7 +173,9 @@ fn the_running_kernel_answers_for_lo_and_not_for_what_is_not_there() {
         ..Options::default()
     };
     let mut page = Page::default();
-    Ethtool::new(&options).update(&mut page).unwrap();
+    Ethtool::new(&options, SharedLinks::new())
+        .update(&mut page)
+        .unwrap();
     let pages = parse(&page);
     assert!(
         pages

@@ -4,6 +4,7 @@
 use super::{host, nobody, parse, settings_in};
 use crate::metrics::exposition::Page;
 use crate::metrics::make;
+use crate::metrics::rtnetlink::SharedLinks;
 use proptest::prelude::*;
 
 /// Collector, a file that it reads below the fixture's roots.
@@ -122,7 +123,9 @@ proptest! {
         settings.options.cpu_info = true;
         settings.options.cpu_flags = Some("".into());
         settings.options.stat_softirq = true;
-        let _ = make(collector, &settings, &nobody()).unwrap().update(&mut page);
+        let links = SharedLinks::new();
+        let mut made = make(collector, &settings, &links, &nobody()).unwrap();
+        let _ = made.update(&mut page);
         parse(&page);
     }
 }

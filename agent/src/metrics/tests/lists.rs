@@ -3,6 +3,7 @@
 use super::{nobody, settings_in};
 use crate::host::roots::Roots;
 use crate::metrics::left_out::LEFT_OUT;
+use crate::metrics::rtnetlink::SharedLinks;
 use crate::metrics::{COLLECTORS, OPTIONAL, make};
 use std::path::Path;
 
@@ -14,7 +15,13 @@ fn every_listed_collector_exists_under_its_name_in_order_and_is_documented() {
         assert!(list.is_sorted());
         for name in list {
             assert_eq!(
-                make(name, &settings_in(Roots::default()), &nobody()).map(|made| made.name()),
+                make(
+                    name,
+                    &settings_in(Roots::default()),
+                    &SharedLinks::new(),
+                    &nobody()
+                )
+                .map(|made| made.name()),
                 Some(*name)
             );
             assert!(docs.contains(&format!("\n| `{name}` |")), "{name}");
@@ -29,7 +36,15 @@ fn what_is_left_out_is_listed_with_its_reason_and_not_built() {
     let docs = std::fs::read_to_string(docs).unwrap();
     assert!(LEFT_OUT.is_sorted_by_key(|one| one.name));
     for one in LEFT_OUT {
-        assert!(make(one.name, &settings_in(Roots::default()), &nobody()).is_none());
+        assert!(
+            make(
+                one.name,
+                &settings_in(Roots::default()),
+                &SharedLinks::new(),
+                &nobody()
+            )
+            .is_none()
+        );
         let there = if one.is_on_there { "on" } else { "off" };
         let row = format!("\n| `{}` | {there} | {} |", one.name, one.reason);
         assert!(docs.contains(&row), "{row}");

@@ -3,6 +3,8 @@
 
 mod bytes;
 mod conformance;
+mod desk;
+mod held;
 mod lists;
 mod mutations;
 mod pages;
@@ -11,11 +13,16 @@ mod served;
 use crate::host::bus::Bus;
 use crate::host::bus::systemd1::Systemd1;
 use crate::host::roots::Roots;
-use crate::metrics::collector::Collector;
+use crate::metrics::collector::{Collector, Selection};
+use crate::metrics::desk::Desk;
 use crate::metrics::exposition::Page;
-use crate::metrics::{Options, Settings, Units, systemd};
+use crate::metrics::scraper::{Job, Tools};
+use crate::metrics::{Options, Settings, Shared, Status, Units, look, systemd};
 pub use pages::{Pages, parse_text};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// Parses what `page` prints; a page that breaks the format fails the test.
 pub fn parse(page: &Page) -> Pages {
@@ -30,6 +37,61 @@ pub fn collect(collector: &mut dyn Collector) -> Pages {
     collector.update(&mut page).unwrap();
     assert_eq!(page.duplicates(), 0);
     parse(&page)
+}
+
+/// The page of these collectors, as it goes out.
+pub fn page_of(collectors: Vec<Box<dyn Collector>>) -> Pages {
+    Room::new(collectors).page(&Selection::All, Duration::from_secs(60))
+}
+
+/// A desk and its worker without the HTTP side.
+pub struct Room {
+    desk: Arc<Desk>,
+    shared: Arc<Shared>,
+}
+
+impl Room {
+    pub fn new(collectors: Vec<Box<dyn Collector>>) -> Room {
+        let shared = Arc::new(Shared::default());
+        let tools = Tools::new(prometheus::Registry::new(), shared.clone(), true);
+        let desk = Desk::new(collectors, tools, 1);
+        look(&desk, Instant::now(), Instant::now());
+        Room { desk, shared }
+    }
+
+    /// Asks once, and looks after the worker as a client does.
+    pub fn page(&self, selection: &Selection, budget: Duration) -> Pages {
+        let (reply, mut body) = oneshot::channel();
+        let asked = Instant::now();
+        let deadline = asked + budget;
+        let job = Job {
+            selection: selection.clone(),
+            deadline,
+            gzip: false,
+            reply,
+        };
+        assert!(self.desk.ask(job));
+        let body = loop {
+            match body.try_recv() {
+                Ok(body) => break body,
+                Err(TryRecvError::Closed) => panic!("no page"),
+                Err(TryRecvError::Empty) => {}
+            }
+            look(&self.desk, asked, deadline);
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        parse_text(std::str::from_utf8(&body.bytes).unwrap())
+    }
+
+    pub fn status(&self) -> Status {
+        self.shared.status().clone()
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.desk.close();
+    }
 }
 
 /// Fails unless the page holds that series with that number.

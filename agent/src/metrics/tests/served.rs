@@ -36,13 +36,13 @@ const MAY_BE_ABSENT: [&str; 16] = [
     "watchdog",
 ];
 
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     headers: BTreeMap<String, String>,
     body: Vec<u8>,
 }
 
-async fn get(address: SocketAddr, target: &str, headers: &str) -> Answer {
+pub async fn get(address: SocketAddr, target: &str, headers: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {target} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -64,13 +64,13 @@ async fn get(address: SocketAddr, target: &str, headers: &str) -> Answer {
 }
 
 impl Answer {
-    fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
 
 /// The room on a port of its own; the server ends with the set.
-async fn serve(roots: Roots, collectors: &[&str]) -> (Arc<Metrics>, SocketAddr, JoinSet<()>) {
+pub async fn serve(roots: Roots, collectors: &[&str]) -> (Arc<Metrics>, SocketAddr, JoinSet<()>) {
     serve_with(roots, collectors, Options::default()).await
 }
 

@@ -16,9 +16,15 @@ use anyhow::{Context, Result};
 use logs::Mode;
 use std::fs;
 use std::path::PathBuf;
+use tests::namespace;
 
 fn main() -> Result<()> {
     let agent = PathBuf::from(std::env::var("AGENT_BIN").unwrap_or("dist/agent".into()));
+    if namespace::is_inside()
+        && let [_, part] = &std::env::args().skip(1).collect::<Vec<_>>()[..]
+    {
+        return scrape::inside(&agent, part);
+    }
     let size = fs::metadata(&agent)
         .with_context(|| format!("no agent at {}: run packaging/build", agent.display()))?
         .len();

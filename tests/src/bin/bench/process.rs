@@ -17,18 +17,31 @@ pub struct Run {
     pub ready_after: Duration,
     pub metrics: u16,
     pub forward: u16,
+    pub heartbeat: u16,
     _dir: tempfile::TempDir,
 }
 
 impl Run {
     pub fn start(agent: &Path, config: &str, wait_ready: bool) -> Result<Run> {
+        Run::start_with(agent, config, wait_ready, true)
+    }
+
+    pub fn start_without_metrics(agent: &Path) -> Result<Run> {
+        Run::start_with(agent, "", true, false)
+    }
+
+    fn start_with(agent: &Path, config: &str, wait_ready: bool, listens: bool) -> Result<Run> {
         let dir = tempfile::tempdir()?;
         let (metrics, forward, heartbeat) = (free_port(), free_port(), free_port());
         let file = dir.path().join("agent.toml");
         let path = dir.path().display();
+        let listen = match listens {
+            true => format!("\"127.0.0.1:{metrics}\""),
+            false => String::new(),
+        };
         let own = format!(
             "[agent]\nstate_dir = \"{path}/state\"\ncontrol = \"{path}/control.sock\"\n[cloud]\nimds = false\n\
-             [metrics]\nlisten = [\"127.0.0.1:{metrics}\"]\n[heartbeat]\nlisten = [\"127.0.0.1:{heartbeat}\"]\n\
+             [metrics]\nlisten = [{listen}]\n[heartbeat]\nlisten = [\"127.0.0.1:{heartbeat}\"]\n\
              [logs.inputs.docker]\ntype = \"forward\"\nlisten = [\"127.0.0.1:{forward}\"]\n"
         );
         fs::write(&file, own + config)?;
@@ -51,6 +64,7 @@ impl Run {
             ready_after: Duration::ZERO,
             metrics,
             forward,
+            heartbeat,
             _dir: dir,
         };
         let mut waiting = wait_ready;
@@ -133,10 +147,10 @@ pub fn http_get(port: u16, path: &str, gzip: bool) -> Result<Vec<u8>> {
     } else {
         ""
     };
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: bench\r\n{accept}Connection: close\r\n\r\n"
-    )?;
+    // In one write: a second one would wait for the peer's delayed acknowledgement, 40 ms.
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{accept}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut body = Vec::new();
     stream.read_to_end(&mut body)?;
     Ok(body)

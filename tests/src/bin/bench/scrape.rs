@@ -4,10 +4,13 @@ use crate::process::{
     Exporter, Run, cpu_seconds, http_get, median, median_f, millis, rss_kb, scrape_until, series,
     which,
 };
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::Instant;
+use tests::namespace::{self, HungMount};
 
 const ROUNDS: usize = 5;
 const SCRAPES: usize = 200;
@@ -45,7 +48,34 @@ pub fn start_times(agent: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The rest in network, mounts and process numbers of its own: [`inside`].
 pub fn scrape_cost(agent: &Path) -> Result<()> {
+    let agent = agent.canonicalize()?;
+    for part in ["5", "51", "memory", "hung"] {
+        let mut again = namespace::again(&["scrape-inside", part]);
+        ensure!(
+            again.env("AGENT_BIN", &agent).status()?.success(),
+            "scrape {part}"
+        );
+    }
+    Ok(())
+}
+
+/// What `scrape_cost` runs in its namespaces.
+pub fn inside(agent: &Path, part: &str) -> Result<()> {
+    match part {
+        "memory" => memory(agent),
+        "hung" => hung(agent),
+        count => cost(agent, count.parse()?),
+    }
+}
+
+fn interfaces() -> Result<usize> {
+    Ok(fs::read_dir("/sys/class/net")?.count())
+}
+
+fn cost(agent: &Path, count: usize) -> Result<()> {
+    namespace::interfaces(count);
     let run = Run::start(agent, "", true)?;
     let peer = which("prometheus-node-exporter")
         .map(|path| Exporter::start(&path))
@@ -58,12 +88,14 @@ pub fn scrape_cost(agent: &Path) -> Result<()> {
     for _ in 0..ROUNDS {
         ours.push(cpu_of_scrapes(run.child.id(), run.metrics)?);
         if let Some(peer) = &peer {
-            theirs.push(cpu_of_scrapes(peer.child.id(), peer.port)?);
+            let cpu = cpu_of_scrapes(peer.child.id(), peer.port);
+            theirs.push(cpu.context("node_exporter's page")?);
         }
     }
     let body = http_get(run.metrics, "/metrics", false)?;
     println!(
-        "scrape      {:.3} ms CPU each (median of {ROUNDS} rounds of {SCRAPES}, gzip), {} series, rss {} kB",
+        "scrape      {} interfaces: {:.3} ms CPU each (median of {ROUNDS} rounds of {SCRAPES}, gzip), {} series, rss {} kB",
+        interfaces()?,
         median_f(&mut ours),
         series(&body),
         rss_kb(run.child.id())?,
@@ -78,6 +110,60 @@ pub fn scrape_cost(agent: &Path) -> Result<()> {
             theirs / median_f(&mut ours),
         );
     }
+    Ok(())
+}
+
+/// What this part adds to the process: after 400 scrapes, beside an agent that has no metrics
+/// listener and is asked for its heartbeat as often.
+fn memory(agent: &Path) -> Result<()> {
+    namespace::interfaces(5);
+    let mut with = Vec::new();
+    let mut without = Vec::new();
+    for _ in 0..3 {
+        let run = Run::start(agent, "", true)?;
+        for _ in 0..2 {
+            cpu_of_scrapes(run.child.id(), run.metrics)?;
+        }
+        with.push(rss_kb(run.child.id())? as f64);
+        let run = Run::start_without_metrics(agent)?;
+        for _ in 0..2 * SCRAPES {
+            http_get(run.heartbeat, "/livez", false)?;
+        }
+        without.push(rss_kb(run.child.id())? as f64);
+    }
+    let (with, without) = (median_f(&mut with), median_f(&mut without));
+    println!(
+        "memory      metrics add {:.0} kB: {with:.0} after {} scrapes, {without:.0} without",
+        with - without,
+        2 * SCRAPES,
+    );
+    Ok(())
+}
+
+/// Wall time of pages with a FUSE mount whose daemon never answers.
+fn hung(agent: &Path) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut first = Vec::new();
+    let mut later = Vec::new();
+    for _ in 0..STARTS {
+        let _mount = HungMount::new(&dir.path().join("hung"));
+        let run = Run::start(agent, "", true)?;
+        for times in [&mut first, &mut later] {
+            let began = Instant::now();
+            let page = http_get(run.metrics, "/metrics", false)?;
+            times.push(began.elapsed());
+            let page = String::from_utf8_lossy(&page).into_owned();
+            ensure!(
+                page.contains("device_error=\"mountpoint timeout\""),
+                "no hung mount"
+            );
+        }
+    }
+    println!(
+        "hung mount  first page {:.0} ms, later ones {:.1} ms (median of {STARTS})",
+        millis(median(&mut first)),
+        millis(median(&mut later)),
+    );
     Ok(())
 }
 
