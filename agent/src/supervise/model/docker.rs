@@ -52,6 +52,8 @@ pub struct Daemon {
     pub n_mutations: u64,
     pub wall: SystemTime,
     serial: u64,
+    /// What the launch under way has made.
+    made: Option<String>,
 }
 
 pub const NAME: &str = "app";
@@ -68,6 +70,7 @@ impl Daemon {
             n_mutations: 0,
             wall,
             serial: 0,
+            made: None,
         }
     }
 
@@ -324,7 +327,8 @@ impl Daemon {
             1 if !self.image => failed(Failure::ImageMissing),
             1 => {
                 self.n_mutations += 1;
-                if self.create(name, true, &hash).is_some() {
+                self.made = self.create(name, true, &hash);
+                if self.made.is_some() {
                     return None;
                 }
                 let holder = self.by_name(name).unwrap().clone();
@@ -338,25 +342,20 @@ impl Daemon {
                     };
                 }
                 self.aside(&holder.id);
-                self.create(name, true, &hash);
+                self.made = self.create(name, true, &hash);
                 None
             }
             2 => {
                 self.n_mutations += 1;
-                let made = self.all.iter().filter(|one| one.name == name);
-                let id = made.map(|one| one.id.clone()).next();
-                match id {
+                match self.made.clone() {
                     Some(id) if self.start(&id) => None,
                     _ => failed(Failure::Failed),
                 }
             }
-            _ => {
-                let id = self.by_name(name).map(|one| one.id.clone());
-                match id.and_then(|id| self.inspect(&id)) {
-                    Some(container) => Some(Ok(container)),
-                    None => failed(Failure::Failed),
-                }
-            }
+            _ => match self.made.clone().and_then(|id| self.inspect(&id)) {
+                Some(container) => Some(Ok(container)),
+                None => failed(Failure::Failed),
+            },
         }
     }
 
