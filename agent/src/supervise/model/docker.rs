@@ -210,7 +210,9 @@ impl Daemon {
     /// there is one more to come.
     pub fn step(&mut self, work: &Work, n: usize) -> Option<Outcome> {
         match work {
-            Work::Look { container, .. } => Some(Outcome::Looked(Ok(self.look(container)))),
+            Work::Look { container, .. } => {
+                Some(Outcome::Looked(Ok(Box::new(self.look(container)))))
+            }
             Work::Fetch { .. } if self.image || self.registry => {
                 self.image = true;
                 Some(Outcome::Fetched(Ok(())))
@@ -240,7 +242,7 @@ impl Daemon {
                     return Some(Outcome::Signalled(Err(answer(409))));
                 }
                 self.tell(id, events::What::Killed);
-                let deaf = signal != "SIGKILL" && self.serial % 3 == 0;
+                let deaf = signal != "SIGKILL" && self.serial.is_multiple_of(3);
                 if !deaf {
                     self.end(id, 143, false);
                 }
