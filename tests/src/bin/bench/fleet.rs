@@ -218,11 +218,11 @@ impl Quiet {
         thread::sleep(Duration::from_secs(1));
         let (began, ticks) = (Instant::now(), cpu_seconds(pid)?);
         // Of each thread what it had at first and at last: one that ends is not forgotten.
-        let mut threads: BTreeMap<String, ((f64, f64), (f64, f64))> = BTreeMap::new();
+        let mut threads: BTreeMap<String, (Spent, Spent)> = BTreeMap::new();
         let mut is_first = true;
         loop {
             for (thread, now) in thread_counts(pid)? {
-                let first = if is_first { now } else { (0.0, 0.0) };
+                let first = if is_first { now } else { Spent::default() };
                 threads.entry(thread).or_insert((first, now)).1 = now;
             }
             is_first = false;
@@ -239,15 +239,15 @@ impl Quiet {
             *count = (*count - calls.get(kind).unwrap_or(&0.0)) / (seconds + 1.0) * 60.0;
             *count > 0.0
         });
-        let grown = |of: fn((f64, f64)) -> f64| -> f64 {
+        let grown = |of: fn(&Spent) -> f64| -> f64 {
             let threads = threads.values();
-            threads.map(|(first, last)| of(*last) - of(*first)).sum()
+            threads.map(|(first, last)| of(last) - of(first)).sum()
         };
         Ok(Quiet {
             seconds,
             ticked,
-            cpu: grown(|both| both.0),
-            wakes: grown(|both| both.1) / seconds,
+            cpu: grown(|spent| spent.cpu),
+            wakes: grown(|spent| spent.wakes) / seconds,
             by_kind,
         })
     }
@@ -276,8 +276,16 @@ impl std::fmt::Display for Quiet {
     }
 }
 
-/// Seconds on a CPU (schedstat's first field) and voluntary context switches, by thread.
-fn thread_counts(pid: u32) -> Result<Vec<(String, (f64, f64))>> {
+/// One thread so far.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    /// Seconds on a CPU: schedstat's first field.
+    cpu: f64,
+    /// Voluntary context switches.
+    wakes: f64,
+}
+
+fn thread_counts(pid: u32) -> Result<Vec<(String, Spent)>> {
     let mut counts = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
         let read = |name: &str| fs::read_to_string(thread.path().join(name));
@@ -290,7 +298,11 @@ fn thread_counts(pid: u32) -> Result<Vec<(String, (f64, f64))>> {
         let wakes = status.lines().find_map(|line| line.strip_prefix(key));
         let wakes = wakes.context("odd status")?.trim();
         let id = thread.file_name().to_string_lossy().into_owned();
-        counts.push((id, (nanos.parse::<f64>()? / 1e9, wakes.parse()?)));
+        let spent = Spent {
+            cpu: nanos.parse::<f64>()? / 1e9,
+            wakes: wakes.parse()?,
+        };
+        counts.push((id, spent));
     }
     Ok(counts)
 }
