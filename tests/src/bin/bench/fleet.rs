@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tests::daemon::Daemon;
 
-/// Until what a start has set going has come to rest.
+/// A host is at rest when in so long a time Docker is asked no more than a ping and a list.
 const REST: Duration = Duration::from_secs(5);
 
 fn daemon() -> Result<Daemon> {
@@ -39,7 +39,7 @@ pub fn converged(agent: &Path) -> Result<()> {
     let daemon = daemon()?;
     let run = Run::start(agent, &config(&daemon, 10, SLEEP), true)?;
     wait_up(&run, 10)?;
-    thread::sleep(REST);
+    wait_rest(&run)?;
     let quiet = Quiet::watch(&run, Duration::from_secs(60))?;
     println!("converged   10 containers, {quiet} (bound 0.1 %)");
     Ok(())
@@ -53,6 +53,8 @@ struct Size {
     adopted: f64,
     start_cpu: f64,
     adopt_cpu: f64,
+    rest: f64,
+    rest_cpu: f64,
     quiet: Quiet,
 }
 
@@ -66,7 +68,8 @@ pub fn many(agent: &Path) -> Result<()> {
         run.restart(agent)?;
         let adopted = wait_up(&run, count)?;
         let adopt_cpu = cpu_seconds(run.child.id())?;
-        thread::sleep(REST);
+        let rest = wait_rest(&run)?;
+        let rest_cpu = cpu_seconds(run.child.id())?;
         let size = Size {
             count: count as f64,
             running,
@@ -74,11 +77,14 @@ pub fn many(agent: &Path) -> Result<()> {
             adopted,
             start_cpu,
             adopt_cpu,
+            rest,
+            rest_cpu,
             quiet: Quiet::watch(&run, Duration::from_secs(30))?,
         };
         println!(
             "many        {count} containers: all running after {running:.1} s ({start_cpu:.2} s CPU of the agent), \
-             after its restart all adopted after {adopted:.2} s ({adopt_cpu:.2} s CPU), rss {:.0} kB",
+             after its restart all adopted after {adopted:.2} s ({adopt_cpu:.2} s CPU), \
+             at rest after {rest:.0} s ({rest_cpu:.2} s CPU), rss {:.0} kB",
             size.rss
         );
         println!("            then {}", size.quiet);
@@ -96,6 +102,8 @@ pub fn many(agent: &Path) -> Result<()> {
         ("CPU to running", few.start_cpu, many.start_cpu),
         ("time to adopted", few.adopted, many.adopted),
         ("CPU to adopted", few.adopt_cpu, many.adopt_cpu),
+        ("time to rest", few.rest, many.rest),
+        ("CPU to rest", few.rest_cpu, many.rest_cpu),
         ("rss", few.rss, many.rss),
         ("CPU converged", few.quiet.cpu, many.quiet.cpu),
         ("wake-ups", few.quiet.wakes, many.quiet.wakes),
@@ -347,4 +355,18 @@ fn wait_up(run: &Run, count: usize) -> Result<f64> {
         thread::sleep(Duration::from_millis(50));
     }
     bail!("only {up} of {count} containers run after five minutes")
+}
+
+/// Seconds from the agent's start until it has let Docker alone for [`REST`], that included.
+fn wait_rest(run: &Run) -> Result<f64> {
+    let mut before = calls(run)?.values().sum::<f64>();
+    while run.began.elapsed() < Duration::from_secs(300) {
+        thread::sleep(REST);
+        let now = calls(run)?.values().sum();
+        if now - before <= 2.0 {
+            return Ok(run.began.elapsed().as_secs_f64());
+        }
+        before = now;
+    }
+    bail!("after five minutes the agent still asks Docker more than a ping and a list")
 }
