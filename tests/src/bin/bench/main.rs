@@ -8,6 +8,8 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod containers;
+mod fleet;
+mod kills;
 mod logs;
 mod process;
 mod scrape;
@@ -17,6 +19,9 @@ use logs::Mode;
 use std::fs;
 use std::path::PathBuf;
 use tests::namespace;
+
+/// Kills per path, unless `--tries=N` says otherwise.
+const TRIES: usize = 20;
 
 fn main() -> Result<()> {
     let agent = PathBuf::from(std::env::var("AGENT_BIN").unwrap_or("dist/agent".into()));
@@ -33,7 +38,12 @@ fn main() -> Result<()> {
         size as f64 / 1e6
     );
     // `bench PART…` prints these parts only.
-    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, parts): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .partition(|argument| argument.starts_with("--"));
+    let flag = |name: &str| flags.iter().any(|flag| flag == name);
+    let tries = flags.iter().find_map(|flag| flag.strip_prefix("--tries="));
+    let tries: usize = tries.map_or(Ok(TRIES), str::parse)?;
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
     if wanted("scrape") {
         scrape::start_times(&agent)?;
@@ -45,7 +55,16 @@ fn main() -> Result<()> {
     }
     if wanted("containers") && containers::docker(&["version"]).is_ok() {
         containers::idle_memory(&agent)?;
-        containers::kill_to_running(&agent)?;
+        if tries > 0 {
+            kills::kill_to_running(&agent, tries)?;
+        }
+        fleet::converged(&agent)?;
+        if flag("--many") {
+            fleet::many(&agent)?;
+        }
+        if flag("--crash-loops") {
+            fleet::crash_loops(&agent)?;
+        }
     } else if wanted("containers") {
         println!("containers  skipped: no Docker answers");
     }

@@ -1,6 +1,7 @@
 //! Processes under measurement, and what /proc says of them.
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,7 +19,7 @@ pub struct Run {
     pub metrics: u16,
     pub forward: u16,
     pub heartbeat: u16,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Run {
@@ -45,44 +46,70 @@ impl Run {
              [logs.inputs.docker]\ntype = \"forward\"\nlisten = [\"127.0.0.1:{forward}\"]\n"
         );
         fs::write(&file, own + config)?;
-        let notify = dir.path().join("notify");
-        let socket = UnixDatagram::bind(&notify)?;
-        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let log = fs::File::create(dir.path().join("log"))?;
+        let socket = notify_socket(dir.path())?;
         let began = Instant::now();
-        let child = Command::new(agent)
-            .args(["run", "--config"])
-            .arg(&file)
-            .env("NOTIFY_SOCKET", &notify)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
         let mut run = Run {
-            child,
+            child: spawn(agent, dir.path())?,
             began,
             ready_after: Duration::ZERO,
             metrics,
             forward,
             heartbeat,
-            _dir: dir,
+            dir,
         };
-        let mut waiting = wait_ready;
-        while waiting {
-            let mut message = [0; 4096];
-            let read = socket.recv(&mut message).with_context(|| {
-                let log = fs::read_to_string(run._dir.path().join("log")).unwrap_or_default();
-                format!("the agent does not say READY:\n{log}")
-            })?;
-            waiting = !message[..read].starts_with(b"READY=1");
+        if wait_ready {
+            run.wait_ready(&socket)?;
         }
         run.ready_after = began.elapsed();
         Ok(run)
     }
 
+    /// Ends the agent as systemd does and starts it again on the same state.
+    pub fn restart(&mut self, agent: &Path) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("no pid")?;
+        kill_process(pid, Signal::TERM)?;
+        self.child.wait()?;
+        let socket = notify_socket(self.dir.path())?;
+        self.began = Instant::now();
+        self.child = spawn(agent, self.dir.path())?;
+        self.wait_ready(&socket)?;
+        self.ready_after = self.began.elapsed();
+        Ok(())
+    }
+
+    fn wait_ready(&self, socket: &UnixDatagram) -> Result<()> {
+        loop {
+            let mut message = [0; 4096];
+            let read = socket.recv(&mut message).with_context(|| {
+                let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+                format!("the agent does not say READY:\n{log}")
+            })?;
+            if message[..read].starts_with(b"READY=1") {
+                return Ok(());
+            }
+        }
+    }
+
     pub fn first_scrape(&self) -> Result<()> {
         scrape_until(self.metrics, self.began)
     }
+}
+
+fn notify_socket(dir: &Path) -> Result<UnixDatagram> {
+    let path = dir.join("notify");
+    let _ = fs::remove_file(&path);
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    Ok(socket)
+}
+
+fn spawn(agent: &Path, dir: &Path) -> Result<Child> {
+    let mut run = Command::new(agent);
+    run.args(["run", "--config"]).arg(dir.join("agent.toml"));
+    run.env("NOTIFY_SOCKET", dir.join("notify"));
+    let log = fs::File::create(dir.join("log"))?;
+    let run = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    Ok(run.spawn()?)
 }
 
 impl Drop for Run {
@@ -195,6 +222,12 @@ pub fn status_kb(pid: u32, key: &str) -> Result<u64> {
 pub fn median(values: &mut [Duration]) -> Duration {
     values.sort();
     values[values.len() / 2]
+}
+
+/// The value that nine of ten do not exceed.
+pub fn p90(values: &mut [Duration]) -> Duration {
+    values.sort();
+    values[(values.len() * 9).div_ceil(10) - 1]
 }
 
 pub fn median_f(values: &mut [f64]) -> f64 {
