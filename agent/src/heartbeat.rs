@@ -145,6 +145,7 @@ mod tests {
         Status {
             docker: DockerStatus::default(),
             containers,
+            ..Status::default()
         }
     }
 

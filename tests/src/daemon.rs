@@ -28,6 +28,15 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one with these images of tests/images.
     pub fn start(images: &[&str]) -> Daemon {
+        Daemon::start_in(images, None)
+    }
+
+    /// One whose data lie on a file system of their own, so small that it fills.
+    pub fn start_small(images: &[&str], mebibytes: u32) -> Daemon {
+        Daemon::start_in(images, Some(mebibytes))
+    }
+
+    fn start_in(images: &[&str], mebibytes: Option<u32>) -> Daemon {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = std::process::id();
         let directory = target_directory().join(format!("docker/{id}-{number}"));
@@ -44,6 +53,14 @@ impl Daemon {
             .prefix("agent-d")
             .tempdir()
             .unwrap();
+        if let Some(mebibytes) = mebibytes {
+            let data = directory.join("data");
+            fs::create_dir_all(&data).unwrap();
+            let size = format!("size={mebibytes}m");
+            let mut mount = command("mount");
+            mount.args(["-t", "tmpfs", "-o", &size, "agent-test"]);
+            stdout(mount.arg(&data), HINT).unwrap();
+        }
         let child = launch(&directory, runtime.path(), &bridge);
         let mut daemon = Daemon {
             directory,
@@ -56,6 +73,11 @@ impl Daemon {
         make.arg("--import").args(images);
         stdout(make.env("DOCKER_HOST", daemon.host()), "see above").unwrap();
         daemon
+    }
+
+    /// Where it keeps images and containers.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -162,7 +184,7 @@ impl Drop for Daemon {
         self.signal(Signal::TERM);
         let _ = self.child.wait();
         // A daemon mounts its data over itself; one that was killed left its mount there.
-        let data = self.directory.join("data");
+        let data = self.data();
         while command("umount")
             .args(["-q", "-R"])
             .arg(&data)

@@ -56,6 +56,8 @@ async fn apply(rooms: &mut Rooms, loaded: Loaded) -> Answer {
         Ok(changes) => changes,
         Err(error) => return Answer::refused(vec![error.to_string()]),
     };
+    let housekeeping = settings.containers.housekeeping.clone();
+    rooms.housekeeping.configure(housekeeping);
     rooms.settings = settings;
     rooms.files = files;
     rooms.config_state.taken(&rooms.files, SystemTime::now());

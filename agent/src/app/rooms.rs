@@ -17,7 +17,7 @@ use crate::logs;
 use crate::metrics::containers::{self, ContainerMetrics, Lister};
 use crate::metrics::{self, Metrics};
 use crate::pulse::Pulse;
-use crate::supervise::{self, jobs};
+use crate::supervise::{self, housekeeping, jobs};
 use crate::telemetry::Telemetry;
 use anyhow::Context;
 use std::collections::BTreeSet;
@@ -47,6 +47,7 @@ pub struct Rooms {
     pub identity: Identity,
     pub supervise: supervise::Handle,
     pub jobs: jobs::Handle,
+    pub housekeeping: housekeeping::Handle,
     pub logs: logs::Handle,
     pub metrics: Arc<Metrics>,
     pub heartbeat: Arc<Heartbeat>,
@@ -67,6 +68,7 @@ pub struct Rooms {
 struct Ready {
     supervisor: supervise::Supervisor,
     jobs: jobs::Jobs,
+    housekeeping: housekeeping::Housekeeping,
     logs: logs::Logs,
     forward: Vec<Listener>,
     metrics: Vec<Listener>,
@@ -150,6 +152,14 @@ impl Rooms {
             pulse: pulse.clone(),
             clock: Arc::new(SystemTime::now),
         });
+        let (housekeeping, housekeeping_room) = housekeeping::new(housekeeping::Parts {
+            settings: settings.containers.housekeeping.clone(),
+            docker: supervisor.docker(),
+            puller: supervisor.puller(),
+            supervise: supervise.clone(),
+            jobs: jobs.clone(),
+            registry: registry.clone(),
+        });
         let bus = Bus::system();
         let units = &settings.metrics.options.systemd;
         let (asker, units) = metrics::systemd::open(units, Systemd1::new(bus));
@@ -179,6 +189,7 @@ impl Rooms {
             identity,
             supervise,
             jobs,
+            housekeeping,
             logs,
             metrics,
             heartbeat,
@@ -190,6 +201,7 @@ impl Rooms {
             ready: Some(Ready {
                 supervisor,
                 jobs: jobs_room,
+                housekeeping: housekeeping_room,
                 logs: logs_room,
                 forward,
                 metrics: metrics_listeners,
@@ -233,6 +245,10 @@ impl Rooms {
         self.start("logs", ready.logs.run(ready.forward, intake.clone(), drain));
         self.start("supervision", ready.supervisor.run(intake.clone()));
         self.start("jobs", ready.jobs.run(intake.clone()));
+        let allowance = housekeeping::ALLOWANCE + self.settings.docker.timeout * 5;
+        let beat = self.pulse.register("housekeeping", allowance);
+        let housekeeping = ready.housekeeping.run(beat, intake.clone());
+        self.start("housekeeping", housekeeping);
         let metadata = self.identity.clone().learn_metadata(
             self.settings.cloud.clone(),
             ready.resolver,

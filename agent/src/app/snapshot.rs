@@ -7,7 +7,7 @@ use crate::control::protocol::{
 };
 use crate::control::serve::Snapshot;
 use crate::facts::Facts;
-use crate::supervise::jobs;
+use crate::supervise::{housekeeping, jobs};
 use crate::{logs, metrics, supervise};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,6 +53,7 @@ pub fn source(rooms: &Rooms) -> Arc<Snapshot> {
     let heartbeat = rooms.heartbeat.clone();
     let supervise = rooms.supervise.clone();
     let jobs = rooms.jobs.clone();
+    let housekeeping = rooms.housekeeping.clone();
     let logs = rooms.logs.clone();
     let metrics = rooms.metrics.clone();
     Arc::new(move || {
@@ -66,7 +67,7 @@ pub fn source(rooms: &Rooms) -> Arc<Snapshot> {
             reasons: verdict.reasons(),
             config: config.lock().clone(),
             facts: facts_of(&facts.borrow()),
-            docker: docker_of(&containers.docker),
+            docker: docker_of(&containers.docker, &housekeeping.status()),
             containers: containers.containers.iter().map(container_of).collect(),
             jobs: jobs.status().jobs.iter().map(job_of).collect(),
             logs: logs_of(logs.status()),
@@ -86,12 +87,14 @@ fn facts_of(facts: &Facts) -> BTreeMap<String, Fact> {
     facts.iter().map(protocol).collect()
 }
 
-fn docker_of(docker: &supervise::DockerStatus) -> Docker {
+fn docker_of(docker: &supervise::DockerStatus, house: &housekeeping::Status) -> Docker {
     Docker {
         reachable: docker.reachable,
         version: docker.version.clone(),
         since: docker.since.map(rfc3339),
         error: docker.error.clone(),
+        root: house.root.as_ref().map(|root| root.display().to_string()),
+        disk_used_percent: house.disk.map(|disk| disk.percent()),
     }
 }
 

@@ -14,8 +14,7 @@ use crate::logs::output::{self, Kind};
 use crate::logs::{buffer, forward};
 use crate::secret::Source;
 use crate::supervise::jobs::Job;
-use crate::supervise::pull;
-use crate::{logs, metrics};
+use crate::{logs, metrics, supervise};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -33,7 +32,7 @@ pub fn text(settings: &Settings) -> String {
     page.section("docker");
     page.line("socket", &path(&settings.docker.socket));
     page.line("timeout", &duration(settings.docker.timeout));
-    images(&mut page, &settings.containers.images);
+    images(&mut page, &settings.containers);
     for each in &settings.containers.containers {
         containers::container(&mut page, each);
     }
@@ -60,11 +59,17 @@ fn agent(page: &mut Page, settings: &Settings) {
     page.line("format", &word(&FORMS, &settings.telemetry.form));
 }
 
-fn images(page: &mut Page, images: &pull::Settings) {
+fn images(page: &mut Page, settings: &supervise::Settings) {
+    let (images, gc) = (&settings.images, &settings.housekeeping);
     page.section("images");
     page.line("stall_timeout", &duration(images.stall_timeout));
     page.line("pull_timeout", &duration(images.pull_timeout));
     page.line("docker_config", &path(&images.docker_config));
+    page.line("gc", &gc.on.to_string());
+    page.line("gc_high", &string(&format!("{}%", gc.high)));
+    page.line("gc_low", &string(&format!("{}%", gc.low)));
+    page.line("gc_interval", &duration(gc.interval));
+    page.line("gc_min_age", &duration(gc.min_age));
     for (registry, named) in &images.credentials {
         page.section(&format!("images.credentials.{}", key(registry)));
         page.line("username", &string(&named.username));

@@ -75,7 +75,8 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
         docker: file.docker,
         containers: supervise::Settings {
             containers: file.containers.into_iter().map(container).collect(),
-            images: file.images,
+            images: file.images.0,
+            housekeeping: file.images.1,
         },
         jobs: supervise::jobs::Settings {
             jobs: file.jobs.into_iter().filter_map(|job| job.job).collect(),

@@ -53,6 +53,11 @@ impl Item<'_> {
         Some(size)
     }
 
+    /// A share from 1 % to 100 %.
+    pub fn percent(&self) -> Option<u8> {
+        self.parse("a percentage such as \"85%\"", percent)
+    }
+
     pub fn path_buf(&self) -> Option<PathBuf> {
         self.parse("an absolute path", absolute_path)
     }
@@ -118,6 +123,24 @@ pub fn duration_text(duration: Duration) -> String {
         text.push_str("0s");
     }
     text
+}
+
+/// `85%`: a whole number from 1 to 100 with its sign.
+pub fn percent(text: &str) -> Result<u8, Wrong> {
+    let wrong = |what: &str| {
+        let text = format!("{} {what}", quoted(text));
+        Wrong::new(text).help("use a whole number from 1% to 100%, such as \"85%\"")
+    };
+    let Some(number) = text.strip_suffix('%') else {
+        return Err(wrong("has no % at its end"));
+    };
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong("is no percentage"));
+    }
+    match number.parse() {
+        Ok(number @ 1..=100) => Ok(number),
+        Ok(_) | Err(_) => Err(wrong("is not within 1% to 100%")),
+    }
 }
 
 /// Bytes: `16MiB`, `6GiB`; and as Compose takes them, powers of 1024 by `b`, `k`, `m`, `g`

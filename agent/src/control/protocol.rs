@@ -50,6 +50,10 @@ pub struct Docker {
     pub version: Option<String>,
     pub since: Option<String>,
     pub error: Option<String>,
+    /// Where it keeps images and containers; null until it has said so.
+    pub root: Option<String>,
+    /// Of the file system there; null where it cannot be measured.
+    pub disk_used_percent: Option<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -22,6 +22,8 @@ pub struct Summary {
     pub created_only: bool,
     /// Unix seconds.
     pub created: i64,
+    /// `sha256:…`
+    pub image_id: String,
 }
 
 /// One container in full.
@@ -79,6 +81,7 @@ pub(super) fn summary(found: ContainerSummary) -> Option<Summary> {
         paused: found.state == Some(State::PAUSED),
         created_only: found.state == Some(State::CREATED),
         created: found.created.unwrap_or_default(),
+        image_id: found.image_id.unwrap_or_default(),
     })
 }
 
@@ -128,7 +131,7 @@ fn bare(name: &str) -> String {
 }
 
 /// RFC 3339; Docker writes year 1 for "never".
-fn time(text: &str) -> Option<SystemTime> {
+pub(super) fn time(text: &str) -> Option<SystemTime> {
     let stamp: jiff::Timestamp = text.parse().ok()?;
     (stamp.as_second() > 0).then(|| SystemTime::from(stamp))
 }

@@ -3,7 +3,7 @@
 //! A [`Docker`] is a cheap, cloneable client. It connects on the first call,
 //! agrees on the API version at each new connection, and never waits longer
 //! than a call's deadline: [`Settings::timeout`] for small questions, twice
-//! that for a list, 60 s to create or start, 120 s to remove, and for a pull as
+//! that for a list, 60 s to create or start, 120 s to remove a container or an image, and for a pull as
 //! long without a byte as its caller says. A socket that is absent, hung or replaced costs the caller
 //! one error; the next call connects anew.
 //!
@@ -19,6 +19,7 @@ pub mod health;
 pub mod image;
 pub mod image_pull;
 pub mod since;
+pub mod storage;
 
 pub use client::Docker;
 pub use error::Error;

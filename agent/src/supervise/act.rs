@@ -540,6 +540,7 @@ mod tests {
             paused: false,
             created_only: false,
             created,
+            image_id: String::new(),
         }
     }
 

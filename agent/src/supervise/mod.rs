@@ -18,6 +18,7 @@ pub mod audit;
 pub mod body;
 pub mod counts;
 pub mod drain;
+pub mod housekeeping;
 pub mod jobs;
 pub mod lane;
 pub mod memory;
@@ -47,6 +48,7 @@ use crate::docker;
 use crate::facts::Facts;
 use crate::pulse::Pulse;
 use audit::Audit;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -175,6 +177,8 @@ pub struct Status {
     pub docker: DockerStatus,
     /// In the order of the config.
     pub containers: Vec<ContainerStatus>,
+    /// Ids of the images that containers were last good with.
+    pub last_good: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Default)]

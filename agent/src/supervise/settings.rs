@@ -1,7 +1,7 @@
 //! What supervision is told: the checked form of `[containers.*]`.
 
-use super::pull;
 use super::spec::Spec;
+use super::{housekeeping, pull};
 use std::time::Duration;
 
 /// What `[containers.*]` says, checked: names unique, dependencies exist and have no cycle.
@@ -9,6 +9,7 @@ use std::time::Duration;
 pub struct Settings {
     pub containers: Vec<Container>,
     pub images: pull::Settings,
+    pub housekeeping: housekeeping::Settings,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -504,9 +504,12 @@ impl Supervisor {
                 }
             })
             .collect();
+        let remembered = self.remembered.values();
+        let last_good = remembered.filter_map(|entry| entry.last_good.as_ref());
         self.status.send_replace(Arc::new(Status {
             docker: self.docker.clone(),
             containers,
+            last_good: last_good.map(|good| good.spec.image.clone()).collect(),
         }));
     }
 

@@ -131,6 +131,9 @@ impl Task {
                 Heard::Wanted(false) | Heard::Hint(None) => return,
                 Heard::Done(outcome) => {
                     self.doing = None;
+                    if let Some(text) = outcome.launch_failure() {
+                        self.ground.puller.heed(text);
+                    }
                     self.mind.done(*outcome, &moment());
                 }
                 Heard::Tidied(answer) => {

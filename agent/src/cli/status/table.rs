@@ -219,7 +219,11 @@ fn host(status: &Status) -> String {
         (None, ..) if status.containers.is_empty() => "not used".into(),
         (None, ..) => "not asked yet".into(),
     };
-    format!("HOST        docker {word}\n")
+    let disk = match (&docker.root, docker.disk_used_percent) {
+        (Some(root), Some(percent)) => format!("  {root} {percent} % used"),
+        _ => String::new(),
+    };
+    format!("HOST        docker {word}{disk}\n")
 }
 
 /// Left-aligned columns two spaces apart, each line ended.

@@ -1,11 +1,39 @@
-//! `[images]`: pulls, and who the registries are told that asks.
+//! `[images]`: pulls, who the registries are told that asks, and what is removed again.
 
 use crate::config::fault::quoted;
 use crate::config::read::{Item, Table, Wrong};
 use crate::secret::Source;
+use crate::supervise::housekeeping;
 use crate::supervise::pull::{Named, Settings, credentials};
 
-pub fn images(table: &mut Table<'_>) -> Settings {
+pub fn images(table: &mut Table<'_>) -> (Settings, housekeeping::Settings) {
+    (pulls(table), gc(table))
+}
+
+/// `gc` and `gc_*`.
+fn gc(table: &mut Table<'_>) -> housekeeping::Settings {
+    let default = housekeeping::Settings::default();
+    let duration = |item: Item<'_>, default| item.duration().unwrap_or(default);
+    let (high, low) = (table.take("gc_high"), table.take("gc_low"));
+    let settings = housekeeping::Settings {
+        on: table.take("gc").bool().unwrap_or(default.on),
+        high: high.percent().unwrap_or(default.high),
+        low: low.percent().unwrap_or(default.low),
+        interval: duration(table.take("gc_interval"), default.interval),
+        min_age: duration(table.take("gc_min_age"), default.min_age),
+    };
+    if settings.low >= settings.high {
+        let (item, other, mark) = match low.is_there() {
+            true => (low, "gc_high", settings.high),
+            false => (high, "gc_low", settings.low),
+        };
+        let text = format!("gc_low has to be below gc_high, and {other} is {mark}%");
+        item.wrong(Wrong::new(text).help("the defaults are gc_high = \"85%\", gc_low = \"75%\""));
+    }
+    settings
+}
+
+fn pulls(table: &mut Table<'_>) -> Settings {
     let default = Settings::default();
     let duration = |item: Item<'_>, default| item.duration().unwrap_or(default);
     Settings {

@@ -26,7 +26,7 @@ use crate::config::values;
 use crate::host::roots::Roots;
 use crate::listener::Address;
 use crate::metrics::{COLLECTORS, OPTIONAL, Options, why_left_out};
-use crate::supervise::pull;
+use crate::supervise::{housekeeping, pull};
 use crate::{cloud, docker, telemetry};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,7 +71,7 @@ pub struct File {
     pub node: Vec<(String, String)>,
     pub cloud: cloud::Settings,
     pub docker: docker::Settings,
-    pub images: pull::Settings,
+    pub images: (pull::Settings, housekeeping::Settings),
     pub containers: Vec<ContainerFile>,
     pub jobs: Vec<JobFile>,
     pub metrics_listen: Option<Vec<Located<Address>>>,

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Changes of each file.
 const ROUNDS: usize = 12;
-/// Collectors that read no file.
-const ASK_THE_KERNEL: [&str; 3] = ["netdev", "timex", "uname"];
+/// Collectors that read no file: the kernel or systemd answers them.
+const ASK_THE_KERNEL: [&str; 5] = ["ethtool", "netdev", "systemd", "timex", "uname"];
 /// Among the seeds and no collector.
 const OTHERS: [&str; 2] = ["containers", "web_config"];
 /// What parsers look for, and numbers at the ends of their ranges.

@@ -109,6 +109,15 @@ pub fn seen(one: &Summary) -> Option<(&str, Seen)> {
 
 /// Makes and starts the attempt's container, or finds it: running, or ended already.
 pub async fn launch(launch: Launch) -> Result<Container, LaunchError> {
+    let puller = launch.puller.clone();
+    let made = Box::pin(make(launch)).await;
+    if let Err(error) = &made {
+        puller.heed(&error.text);
+    }
+    made
+}
+
+async fn make(launch: Launch) -> Result<Container, LaunchError> {
     let name = name(&launch.job, launch.key);
     if launch.late {
         return match launch.docker.inspect(&name).await {

@@ -86,6 +86,16 @@ pub enum Outcome {
     Repaired(Result<(), docker::Error>),
 }
 
+impl Outcome {
+    /// Why a container was not made or not started.
+    pub fn launch_failure(&self) -> Option<&str> {
+        match self {
+            Outcome::Launched(Err(error)) | Outcome::Doubled(Err(error)) => Some(&error.text),
+            _ => None,
+        }
+    }
+}
+
 /// A pull that brought nothing.
 #[derive(Debug)]
 pub struct FetchError {

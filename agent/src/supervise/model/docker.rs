@@ -96,6 +96,7 @@ impl Daemon {
             paused: one.life == Life::Paused,
             created_only: one.life == Life::Created,
             created: one.created,
+            image_id: String::new(),
         })
         .collect()
     }

@@ -40,7 +40,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 /// Pulls at once on this host.
@@ -131,6 +131,8 @@ struct Inner {
     slots: Slots,
     counts: Counts,
     known: Mutex<Known>,
+    /// Rung when Docker's disk is full.
+    disk_full: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -168,6 +170,7 @@ impl Puller {
                 slots: Slots::new(AT_ONCE),
                 counts: Counts::new(registry),
                 known: Mutex::new(known),
+                disk_full: Arc::new(Notify::new()),
             }),
         }
     }
@@ -185,6 +188,28 @@ impl Puller {
     /// An operator wants it tried now. A registry's wish for patience stands.
     pub fn forgive(&self, image: &str) {
         self.lock().failures.remove(image);
+    }
+
+    /// Images that somebody has pulled right now, as they are asked for.
+    pub fn underway(&self) -> Vec<String> {
+        let known = self.lock();
+        let flights = known.flights.iter();
+        flights
+            .filter(|(_, flight)| flight.work.upgrade().is_some())
+            .map(|(image, _)| image.clone())
+            .collect()
+    }
+
+    /// Rings when a pull, or what else [`Puller::heed`] was told of, met a full disk.
+    pub fn disk_full(&self) -> Arc<Notify> {
+        self.inner.disk_full.clone()
+    }
+
+    /// Looks whether a failure of Docker means that its disk is full.
+    pub fn heed(&self, failure: &str) {
+        if verdict::is_disk_full(failure) {
+            self.inner.disk_full.notify_one();
+        }
     }
 
     /// Brings the image here where the policy asks for it. Cancel-safe: dropped,
@@ -398,6 +423,9 @@ impl Puller {
             Err(failed) => failed,
         };
         let spread = fastrand::f64();
+        if failed.kind == Kind::DiskFull {
+            self.inner.disk_full.notify_one();
+        }
         if failed.kind == Kind::Limited {
             let before = known.gates.get(registry).copied();
             let gate = Gate::closed(before, failed.patience, now, spread);

@@ -27,6 +27,14 @@ pub enum Kind {
     Failed,
 }
 
+/// Docker's words when the disk below it has no room.
+pub fn is_disk_full(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["no space left on device", "disk quota exceeded"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
 impl Kind {
     pub const ALL: [Kind; 10] = [
         Kind::Docker,
@@ -108,7 +116,7 @@ impl Kind {
         {
             return Kind::Denied;
         }
-        if says(&["no space left on device", "disk quota exceeded"]) {
+        if is_disk_full(&text) {
             return Kind::DiskFull;
         }
         if says(&[

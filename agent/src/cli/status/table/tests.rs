@@ -73,6 +73,8 @@ fn status() -> Status {
             version: Some("28.0.4".into()),
             since: None,
             error: None,
+            root: Some("/var/lib/docker".into()),
+            disk_used_percent: Some(62),
         },
         jobs: vec![],
         containers: vec![app, falcon],
@@ -118,7 +120,7 @@ falcon      backoff  -      -      7         error 1, 12s ago    falcon:1.42.0
 LOGS        IN   OUT  BUFFERED         OLDEST  LAST ERROR
 aggregator  812  800  1.2 MiB / 1.0 GiB  4s      -
 METRICS     scrapes 17  last 0.6 ms  collectors 34 ok, 0 failed
-HOST        docker 28.0.4
+HOST        docker 28.0.4  /var/lib/docker 62 % used
 "
     .replace("BUFFERED         OLDEST", "BUFFERED           OLDEST");
     assert_eq!(text, wanted);
