@@ -168,6 +168,6 @@ fn a_pull_is_a_bar_with_its_numbers() {
         total_bytes: 28 << 20,
     });
     let text = whole(&status, NOW.parse().unwrap());
-    let bar = "image [########------------] 43 %  12.0 MiB of 28.0 MiB";
+    let bar = "image [########------------] 43 %  12 MiB of 28 MiB";
     assert!(text.contains(bar), "{text}");
 }
