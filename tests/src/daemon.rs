@@ -22,12 +22,19 @@ pub struct Daemon {
     /// Sockets: short paths, whatever the checkout's is.
     runtime: TempDir,
     bridge: String,
+    /// Beside those that every one is started with.
+    flags: Vec<String>,
     child: Child,
 }
 
 impl Daemon {
     /// Starts one with these images of tests/images.
     pub fn start(images: &[&str]) -> Daemon {
+        Daemon::start_with(images, &[])
+    }
+
+    /// Starts one with these images and these flags of dockerd, such as `--live-restore`.
+    pub fn start_with(images: &[&str], flags: &[&str]) -> Daemon {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = std::process::id();
         let directory = target_directory().join(format!("docker/{id}-{number}"));
@@ -44,11 +51,13 @@ impl Daemon {
             .prefix("agent-d")
             .tempdir()
             .unwrap();
-        let child = launch(&directory, runtime.path(), &bridge);
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.into()).collect();
+        let child = launch(&directory, runtime.path(), &bridge, &flags);
         let mut daemon = Daemon {
             directory,
             runtime,
             bridge,
+            flags,
             child,
         };
         daemon.wait_answering();
@@ -101,7 +110,12 @@ impl Daemon {
     pub fn crash_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = launch(&self.directory, self.runtime.path(), &self.bridge);
+        self.child = launch(
+            &self.directory,
+            self.runtime.path(),
+            &self.bridge,
+            &self.flags,
+        );
         self.wait_answering();
     }
 
@@ -123,7 +137,7 @@ impl Daemon {
     }
 }
 
-fn launch(directory: &Path, runtime: &Path, bridge: &str) -> Child {
+fn launch(directory: &Path, runtime: &Path, bridge: &str, flags: &[String]) -> Child {
     let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
     let run_at = |name: &str| runtime.join(name).to_string_lossy().into_owned();
     // The pid file of a killed daemon would stop the next one if its pid lives on as another's.
@@ -141,7 +155,8 @@ fn launch(directory: &Path, runtime: &Path, bridge: &str) -> Child {
         .args(["--data-root", &at("data"), "--exec-root", &run_at("exec")])
         .args(["--pidfile", &at("pid"), "--bridge", bridge])
         .args(["--host", &format!("unix://{}", run_at("docker.sock"))])
-        .args(["--iptables=false", "--ip-masq=false"]);
+        .args(["--iptables=false", "--ip-masq=false"])
+        .args(flags);
     run.stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
