@@ -95,6 +95,10 @@ pub struct Finish {
 }
 
 /// What a worker brings.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it at a time, and a box for each turn would be paid at each scrape"
+)]
 pub enum Brought {
     Nothing,
     Collected(Turn, Result<(), CollectError>),

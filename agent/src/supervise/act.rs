@@ -7,21 +7,18 @@ use super::Container as Wanted;
 use super::body::{self, Body, BodyError, LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
 use super::mind::{self, FetchError, Outcome, Repair, Work};
 use super::pull::{self, Puller};
-use super::settings::Takeover;
 use super::spec::hash;
 use super::state::{Failure, Signal};
+use super::takeover;
 use crate::chain::Chain;
 use crate::docker::container::{Container, Summary};
 use crate::docker::{Docker, Error};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
 
 /// Between tries to read the files that a container needs.
 const FILES_AGAIN: Duration = Duration::from_secs(30);
-/// Between looks at whether a container that has to go has gone.
-const EVICTION_LOOK: Duration = Duration::from_millis(200);
 
 /// What a look found: the container that holds the name, and how many dead
 /// ones of earlier runs lie beside it.
@@ -63,7 +60,8 @@ pub async fn perform(
 ) -> Outcome {
     match work {
         Work::Look { container, foreign } => {
-            Outcome::Looked(look(&docker, container, log_address, foreign).await)
+            let found = look(&docker, container, log_address, foreign).await;
+            Outcome::Looked(found.map(Box::new))
         }
         Work::Fetch {
             container,
@@ -92,11 +90,11 @@ pub async fn perform(
             })
         }
         Work::Launch(order) => Outcome::Launched(match prepare(docker, log_address, order).await {
-            Ok(ready) => launch(ready).await,
+            Ok(ready) => Box::pin(launch(ready)).await,
             Err(error) => Err(error),
         }),
         Work::Double(order) => Outcome::Doubled(match prepare(docker, log_address, order).await {
-            Ok(ready) => double(ready).await,
+            Ok(ready) => Box::pin(double(ready)).await,
             Err(error) => Err(error),
         }),
         Work::Promote {
@@ -325,7 +323,8 @@ async fn resolve(launch: &Launch, body: &Body, conflict: &Error) -> Result<Resol
         return Ok(Resolved::Free);
     }
     if !is_ours {
-        return foreign(launch, holder).await;
+        takeover::take(&launch.docker, &launch.container, holder).await?;
+        return Ok(Resolved::Free);
     }
     if holder.running {
         if label(LABEL_SPEC).is_some_and(|held| hash::same(held, &body.hash)) {
@@ -341,64 +340,6 @@ async fn resolve(launch: &Launch, body: &Body, conflict: &Error) -> Result<Resol
         .await
         .map_err(|error| LaunchError::of(&error))?;
     Ok(Resolved::Free)
-}
-
-/// Another's container has the name: what the config says of it is done.
-async fn foreign(launch: &Launch, holder: Container) -> Result<Resolved, LaunchError> {
-    let id = holder.id.get(..12).unwrap_or(&holder.id).to_owned();
-    let refused = |text| LaunchError {
-        failure: Failure::Foreign,
-        text,
-        holder: None,
-    };
-    match launch.container.takeover {
-        Takeover::Refuse => Err(refused(format!(
-            "container {id} has the name {} and is not the agent's: remove or rename it, or set takeover",
-            launch.container.name
-        ))),
-        Takeover::Adopt if holder.running => Err(LaunchError {
-            failure: Failure::Foreign,
-            text: format!("container {id} is not the agent's and is taken over as it is"),
-            holder: Some(Box::new(holder)),
-        }),
-        Takeover::Adopt | Takeover::Replace => {
-            let docker = &launch.docker;
-            evict(docker, &holder, launch.container.stop_grace_period)
-                .await
-                .map_err(|error| LaunchError::of(&error))?;
-            let aside = format!("{}.before-agent-{id}", launch.container.name);
-            docker
-                .rename(&holder.id, &aside)
-                .await
-                .map_err(|error| LaunchError::of(&error))?;
-            tracing::warn!(
-                container = launch.container.name,
-                id,
-                aside,
-                "a container that the agent did not make had the name and was moved aside"
-            );
-            Ok(Resolved::Free)
-        }
-    }
-}
-
-/// Stops another's container with its own signal and our grace.
-async fn evict(docker: &Docker, holder: &Container, grace: Duration) -> Result<(), Error> {
-    if !holder.running {
-        return Ok(());
-    }
-    let word = holder.stop_signal.as_deref().unwrap_or("SIGTERM");
-    gone(docker.kill(&holder.id, word).await)?;
-    let until = Instant::now() + grace;
-    let mut killed = false;
-    while docker.inspect(&holder.id).await?.running {
-        if !killed && Instant::now() >= until {
-            killed = true;
-            gone(docker.kill(&holder.id, "SIGKILL").await)?;
-        }
-        sleep(EVICTION_LOOK).await;
-    }
-    Ok(())
 }
 
 /// Makes and starts the new one beside the old one, under a name of its own.
@@ -527,7 +468,7 @@ pub async fn tidy(docker: Docker, name: String, held: String) -> Result<bool, Er
 }
 
 /// Being gone already, or being removed just now, is what was wanted.
-fn gone(answer: Result<(), Error>) -> Result<(), Error> {
+pub(super) fn gone(answer: Result<(), Error>) -> Result<(), Error> {
     match answer {
         Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
         answer => answer,
@@ -535,7 +476,7 @@ fn gone(answer: Result<(), Error>) -> Result<(), Error> {
 }
 
 impl LaunchError {
-    fn of(error: &Error) -> LaunchError {
+    pub(super) fn of(error: &Error) -> LaunchError {
         let failure = if error.is_unreachable() {
             Failure::Unsure
         } else {

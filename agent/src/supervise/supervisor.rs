@@ -13,16 +13,13 @@ use super::mind::{Goal, Hint, Report, Wanted};
 use super::order;
 use super::orders::{Pause, remembered_pause};
 use super::pull::Puller;
-use super::spec::Spec;
 use super::task::{Ground, Task};
 use super::watcher::{self, Notice};
 use super::{
-    Change, Command, Condition, Container, ContainerStatus, Dependency, DockerStatus, Drain,
-    Handle, Parts, Probes, PullPolicy, Settings, Status, Takeover, Update,
+    Change, Command, Container, ContainerStatus, DockerStatus, Handle, Parts, Settings, Status,
 };
 use crate::chain::Chain;
 use crate::docker::Docker;
-use crate::docker::container::Summary;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,8 +36,6 @@ const REPORTS: usize = 256;
 const HINTS: usize = 64;
 const BEAT: Duration = Duration::from_secs(15);
 const ALLOWANCE: Duration = Duration::from_secs(60);
-/// Grace of a container that the config no longer describes.
-const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 
 /// Makes the room; nothing runs until [`Supervisor::run`]. Reads the memory file.
 pub fn new(parts: Parts) -> (Handle, Supervisor) {
@@ -113,7 +108,7 @@ pub struct Supervisor {
     tasks: JoinSet<()>,
     saving: JoinSet<Result<(), memory::SaveError>>,
     /// The first list has been looked through for containers of former configs.
-    adopted: bool,
+    pub(super) adopted: bool,
 }
 
 /// One container and its task.
@@ -380,7 +375,7 @@ impl Supervisor {
         changes
     }
 
-    fn enter(&mut self, container: Container, goal: Goal) {
+    pub(super) fn enter(&mut self, container: Container, goal: Goal) {
         let container = Arc::new(container);
         let hash = container.spec.hash(self.ground.log_address.as_deref());
         let name = container.name.clone();
@@ -457,67 +452,7 @@ impl Supervisor {
         }
     }
 
-    fn listed(&mut self, all: Vec<Summary>) {
-        let mut by_name: BTreeMap<String, Vec<Summary>> = BTreeMap::new();
-        for one in all {
-            if let Some(name) = one.labels.get(LABEL_CONTAINER).cloned() {
-                by_name.entry(name).or_default().push(one);
-            }
-        }
-        if !self.adopted {
-            self.adopted = true;
-            self.enter_orphans(&by_name);
-        }
-        let names: Vec<String> = self.members.keys().cloned().collect();
-        for name in names {
-            let found = by_name.remove(&name).unwrap_or_default();
-            self.hint(&name, Hint::Listed(found));
-        }
-    }
-
-    /// Containers of a former config: stopped and removed, the youngest first. One
-    /// that the memory does not know may be another agent's and is left alone.
-    fn enter_orphans(&mut self, by_name: &BTreeMap<String, Vec<Summary>>) {
-        let mut orphans: Vec<(i64, &String)> = by_name
-            .iter()
-            .filter(|(name, _)| !self.members.contains_key(*name))
-            .map(|(name, all)| (all.iter().map(|one| one.created).max().unwrap_or(0), name))
-            .collect();
-        orphans.retain(|(_, name)| {
-            let known = self.remembered.contains_key(*name);
-            if !known {
-                tracing::warn!(
-                    container = %name,
-                    "neither in the config nor in the memory, another agent's perhaps: left alone, remove it by hand if nobody wants it"
-                );
-            }
-            known
-        });
-        orphans.sort();
-        let mut older: Vec<Dependency> = Vec::new();
-        for (_, name) in orphans {
-            tracing::info!(container = %name, "not in the config any more, will be removed");
-            let container = Container {
-                name: name.clone(),
-                spec: Spec::default(),
-                depends_on: older.clone(),
-                stop_grace_period: ORPHAN_GRACE,
-                pull_policy: PullPolicy::Never,
-                probes: Probes::default(),
-                drain: Drain::default(),
-                update: Update::default(),
-                takeover: Takeover::default(),
-                essential: false,
-            };
-            self.enter(container, Goal::Remove);
-            older.push(Dependency {
-                name: name.clone(),
-                condition: Condition::Started,
-            });
-        }
-    }
-
-    fn hint(&self, name: &str, hint: Hint) {
+    pub(super) fn hint(&self, name: &str, hint: Hint) {
         if let Some(member) = self.members.get(name)
             && member.hints.try_send(hint).is_err()
         {

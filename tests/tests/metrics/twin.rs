@@ -110,6 +110,12 @@ const DIFFERENCES: &[Difference] = &[
         "each measures itself",
     ),
     (
+        "process_network_*",
+        "1.5",
+        What::Absent,
+        "later releases have it",
+    ),
+    (
         "process_*",
         "1.5, 1.9",
         What::Value(&[]),

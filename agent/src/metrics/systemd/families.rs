@@ -4,6 +4,9 @@ use crate::host::bus::systemd1::Unit;
 use crate::metrics::exposition::{Kind, Page};
 use std::collections::BTreeMap;
 
+/// Name, help, and what a unit has of it.
+type Gauge<'a> = (&'a str, &'a str, &'a dyn Fn(&UnitSeen) -> Option<f64>);
+
 /// Of the states that a unit can be in, those that every unit shows.
 const STATES: [&str; 5] = ["activating", "active", "deactivating", "failed", "inactive"];
 const ACTIVE: &str = "active";
@@ -94,7 +97,7 @@ pub fn write(page: &mut Page, seen: &Seen) {
     }
     let seconds = |usec: u64| usec as f64 / 1e6;
     let counted = |number: u64| (number != NONE).then_some(number as f64);
-    let gauges: [(&str, &str, &dyn Fn(&UnitSeen) -> Option<f64>); 6] = [
+    let gauges: [Gauge<'_>; 6] = [
         (
             "node_systemd_unit_start_time_seconds",
             "Start time of the unit since unix epoch in seconds.",

@@ -31,7 +31,7 @@ impl Mind {
             self.doing = None;
         }
         match outcome {
-            Outcome::Looked(Ok(found)) => self.looked(found, moment),
+            Outcome::Looked(Ok(found)) => self.looked(*found, moment),
             Outcome::Looked(Err(error)) => self.look_again(&error, moment),
             Outcome::Fetched(Ok(())) => {
                 self.message = None;

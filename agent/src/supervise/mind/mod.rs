@@ -463,7 +463,9 @@ impl Mind {
             // Its answer will not come any more.
             self.look_at = Some(moment.at);
         }
+        // Whatever was under way is replaced.
         self.doing = None;
+        self.repairing = false;
         let name = self.name().to_owned();
         let (container, hash) = self.target();
         let is_fallback = !Arc::ptr_eq(&container, &self.now.container);

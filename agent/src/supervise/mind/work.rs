@@ -75,7 +75,7 @@ pub enum Repair {
 /// What came of a [`Work`].
 #[derive(Debug)]
 pub enum Outcome {
-    Looked(Result<Found, docker::Error>),
+    Looked(Result<Box<Found>, docker::Error>),
     Fetched(Result<(), FetchError>),
     Launched(Result<docker::container::Container, LaunchError>),
     Doubled(Result<docker::container::Container, LaunchError>),

@@ -52,6 +52,8 @@ pub struct Daemon {
     pub n_mutations: u64,
     pub wall: SystemTime,
     serial: u64,
+    /// What the launch under way has made.
+    made: Option<String>,
 }
 
 pub const NAME: &str = "app";
@@ -68,6 +70,7 @@ impl Daemon {
             n_mutations: 0,
             wall,
             serial: 0,
+            made: None,
         }
     }
 
@@ -207,7 +210,9 @@ impl Daemon {
     /// there is one more to come.
     pub fn step(&mut self, work: &Work, n: usize) -> Option<Outcome> {
         match work {
-            Work::Look { container, .. } => Some(Outcome::Looked(Ok(self.look(container)))),
+            Work::Look { container, .. } => {
+                Some(Outcome::Looked(Ok(Box::new(self.look(container)))))
+            }
             Work::Fetch { .. } if self.image || self.registry => {
                 self.image = true;
                 Some(Outcome::Fetched(Ok(())))
@@ -237,7 +242,7 @@ impl Daemon {
                     return Some(Outcome::Signalled(Err(answer(409))));
                 }
                 self.tell(id, events::What::Killed);
-                let deaf = signal != "SIGKILL" && self.serial % 3 == 0;
+                let deaf = signal != "SIGKILL" && self.serial.is_multiple_of(3);
                 if !deaf {
                     self.end(id, 143, false);
                 }
@@ -324,7 +329,8 @@ impl Daemon {
             1 if !self.image => failed(Failure::ImageMissing),
             1 => {
                 self.n_mutations += 1;
-                if self.create(name, true, &hash).is_some() {
+                self.made = self.create(name, true, &hash);
+                if self.made.is_some() {
                     return None;
                 }
                 let holder = self.by_name(name).unwrap().clone();
@@ -338,25 +344,20 @@ impl Daemon {
                     };
                 }
                 self.aside(&holder.id);
-                self.create(name, true, &hash);
+                self.made = self.create(name, true, &hash);
                 None
             }
             2 => {
                 self.n_mutations += 1;
-                let made = self.all.iter().filter(|one| one.name == name);
-                let id = made.map(|one| one.id.clone()).next();
-                match id {
+                match self.made.clone() {
                     Some(id) if self.start(&id) => None,
                     _ => failed(Failure::Failed),
                 }
             }
-            _ => {
-                let id = self.by_name(name).map(|one| one.id.clone());
-                match id.and_then(|id| self.inspect(&id)) {
-                    Some(container) => Some(Ok(container)),
-                    None => failed(Failure::Failed),
-                }
-            }
+            _ => match self.made.clone().and_then(|id| self.inspect(&id)) {
+                Some(container) => Some(Ok(container)),
+                None => failed(Failure::Failed),
+            },
         }
     }
 

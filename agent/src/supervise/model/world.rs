@@ -13,7 +13,7 @@ use crate::supervise::state::State;
 use crate::supervise::{Phase, act};
 use fastrand::Rng;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::Instant;
 
 const RELIST: Duration = Duration::from_secs(30);
@@ -26,6 +26,7 @@ pub struct World {
     rng: Rng,
     seed: u64,
     now: Instant,
+    began: Instant,
     daemon: Daemon,
     mind: Mind,
     wanted: Wanted,
@@ -117,6 +118,7 @@ impl World {
             rng,
             seed,
             now,
+            began: now,
             daemon: Daemon::new(wall),
             wanted,
             versions: 1,
@@ -133,6 +135,11 @@ impl World {
         }
     }
 
+    /// Since the beginning. Unit: seconds.
+    fn passed(&self) -> u64 {
+        self.now.duration_since(self.began).as_secs()
+    }
+
     fn moment(&mut self) -> Moment {
         Moment {
             at: self.now,
@@ -143,7 +150,7 @@ impl World {
 
     pub fn something_happens(&mut self) {
         let what = self.rng.u32(0..24);
-        self.trace.push(format!("{what}"));
+        self.trace.push(format!("{what}@{}", self.passed()));
         let held = self.daemon.running().map(|one| one.id.clone());
         let any = match self.daemon.all.len() {
             0 => None,
@@ -535,7 +542,7 @@ impl World {
         // Someone else may start a dead generation behind our back; it is not
         // the mind that has two.
         let by_us = others.len() + doubles.len();
-        if by_us > 2 && !self.trace.iter().any(|what| what == "8") {
+        if by_us > 2 && !self.trace.iter().any(|what| what.starts_with("8@")) {
             panic!(
                 "seed {}: {alive:?} run at once: {:?}",
                 self.seed, self.trace
@@ -545,7 +552,10 @@ impl World {
         let ever = self.versions > 1;
         if others.len() > 1
             && !(overlaps || ever)
-            && !self.trace.iter().any(|what| what == "8" || what == "6")
+            && !self
+                .trace
+                .iter()
+                .any(|what| what.starts_with("8@") || what.starts_with("6@"))
         {
             panic!(
                 "seed {}: {alive:?} run at once: {:?}",
@@ -559,10 +569,5 @@ impl World {
         let notes = self.mind.take_notes();
         let records = notes.iter().filter(|note| matches!(note, Note::Audit(_)));
         self.n_records += u64::try_from(records.count()).unwrap();
-    }
-
-    #[allow(dead_code)]
-    fn wall(&self) -> SystemTime {
-        self.daemon.wall
     }
 }
