@@ -46,6 +46,13 @@ pub struct Entry {
     pub buried: String,
 }
 
+impl Entry {
+    /// It ran when an agent of this boot last saw it, and nobody knows that it has ended.
+    pub fn is_alive(&self) -> bool {
+        !self.run.is_empty() && self.run != self.buried
+    }
+}
+
 /// A shape that was good, its image named by its id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Good {
@@ -106,6 +113,7 @@ fn of_boot(written: Written, boot: &str) -> Memory {
             entry.climb = 0;
             entry.wait_until = None;
             entry.falls.clear();
+            entry.run.clear();
         }
     }
     memory

@@ -21,7 +21,7 @@ fn a_pause_outlives_the_agent_and_ends_by_itself() {
     stage.order(&["pause", "lull", "--for", "8s"]);
     wait::until("the pause is written down", || {
         let memory = std::fs::read_to_string(stage.place.path("state/supervise.json")).ok()?;
-        memory.contains("paused_until").then_some(())
+        memory.contains("\"paused_until\":1").then_some(())
     });
     agent.kill();
     dies_alone(&stage, "lull");
