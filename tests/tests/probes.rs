@@ -196,6 +196,8 @@ fn a_paused_container_and_a_hung_docker_flip_nothing() {
     let host = Host::new();
     // Seldom: a Docker that pauses while it begins a command never unpauses.
     let agent = host.start("exec = [\"/app\", \"check\"], period = \"5s\", timeout = \"10s\"");
+    // Else the agent lets it go on at once.
+    assert!(host.place.cli(&["pause", "app"]).status.success());
     host.daemon.docker(&["pause", "app"]);
     let app = wait_message(&agent, "paused");
     assert_eq!(app["ready"], true, "{app}");
@@ -203,6 +205,7 @@ fn a_paused_container_and_a_hung_docker_flip_nothing() {
         agent.container("app")["ready"] == true
     });
     host.daemon.docker(&["unpause", "app"]);
+    assert!(host.place.cli(&["resume", "app"]).status.success());
     wait::until("the doubt goes", || {
         (message(&agent.container("app")).is_empty()).then_some(())
     });
@@ -247,9 +250,11 @@ fn dockers_own_health_check_counts_as_docker_says() {
     assert_eq!(wait_message(&agent, text)["ready"], false);
     http::get(host.app, "/heal", &[]).unwrap();
     agent.wait_well("app");
+    assert!(host.place.cli(&["pause", "app"]).status.success());
     host.daemon.docker(&["pause", "app"]);
     assert_eq!(wait_message(&agent, "paused")["ready"], true);
     host.daemon.docker(&["unpause", "app"]);
+    assert!(host.place.cli(&["resume", "app"]).status.success());
     // without a HEALTHCHECK there is nothing to go by
     host.place
         .write(&host.config("agent-test/app:1", "docker = true, period = \"200ms\""));

@@ -2,7 +2,8 @@
 
 use super::rooms::Rooms;
 use crate::control::protocol::{
-    Config, Container, Docker, Exit, Fact, Job, JobRecord, JobRun, Logs, Metrics, Output, Status,
+    Config, Container, Docker, Exit, Fact, Job, JobRecord, JobRun, Logs, Metrics, Output, Pull,
+    Status,
 };
 use crate::control::serve::Snapshot;
 use crate::facts::Facts;
@@ -111,6 +112,11 @@ fn container_of(one: &supervise::ContainerStatus) -> Container {
         update: one.update.map(str::to_owned),
         rolled_back: one.rolled_back,
         paused: one.paused,
+        pull: one.pull.map(|pull| Pull {
+            percent: pull.percent,
+            done_bytes: pull.done,
+            total_bytes: pull.total,
+        }),
         last_exit: one.last_exit.as_ref().map(|exit| Exit {
             code: exit.code,
             class: exit.class.word().into(),

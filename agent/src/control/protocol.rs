@@ -75,9 +75,18 @@ pub struct Container {
     pub rolled_back: bool,
     /// The operator has it left alone.
     pub paused: bool,
+    /// null but while its image is being pulled.
+    pub pull: Option<Pull>,
     pub last_exit: Option<Exit>,
     pub retry_at: Option<String>,
     pub message: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pull {
+    pub percent: u8,
+    pub done_bytes: u64,
+    pub total_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

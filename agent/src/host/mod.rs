@@ -7,3 +7,4 @@ mod holder;
 pub mod notify;
 pub mod roots;
 pub mod sockets;
+pub mod units;

@@ -214,10 +214,22 @@ pub struct ContainerStatus {
     pub rolled_back: bool,
     /// The operator has it left alone.
     pub paused: bool,
+    /// The pull of its image, while there is one and its size is known.
+    pub pull: Option<PullStatus>,
     pub last_exit: Option<Exit>,
     pub retry_at: Option<SystemTime>,
     /// Why it is where it is: the last error, the dependency waited for.
     pub message: Option<String>,
+}
+
+/// How far a pull is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullStatus {
+    /// Bytes of layers that are here, and of those whose size is known.
+    pub done: u64,
+    pub total: u64,
+    /// 0 to 99. Never goes down.
+    pub percent: u8,
 }
 
 impl ContainerStatus {

@@ -7,7 +7,9 @@ use super::settings::Takeover;
 use super::state::Failure;
 use crate::docker::container::Container;
 use crate::docker::{Docker, Error};
+use crate::host::units::{Unit, Units};
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 /// Between looks at whether a container that has to go has gone.
@@ -20,14 +22,27 @@ pub(super) async fn take(
     holder: Container,
 ) -> Result<(), LaunchError> {
     let id = holder.id.get(..12).unwrap_or(&holder.id).to_owned();
+    let unit = legacy(&wanted.name).await;
+    let unit = unit.as_ref();
+    let by_whom = unit.map_or(String::new(), |unit| match unit.active {
+        true => format!("; unit {0} runs it: systemctl disable --now {0}", unit.name),
+        false => format!("; unit {0} starts it: systemctl disable {0}", unit.name),
+    });
     let refused = |text| LaunchError {
         failure: Failure::Foreign,
         text,
         holder: None,
     };
     match wanted.takeover {
+        // Two that supervise one container would fight over it.
+        Takeover::Adopt | Takeover::Replace if unit.is_some_and(|unit| unit.active) => {
+            Err(refused(format!(
+                "container {id} has the name {} and is not taken over yet{by_whom}",
+                wanted.name
+            )))
+        }
         Takeover::Refuse => Err(refused(format!(
-            "container {id} has the name {} and is not the agent's: remove or rename it, or set takeover",
+            "container {id} has the name {} and is not the agent's: remove or rename it, or set takeover{by_whom}",
             wanted.name
         ))),
         Takeover::Adopt if holder.running => Err(LaunchError {
@@ -53,6 +68,13 @@ pub(super) async fn take(
             Ok(())
         }
     }
+}
+
+/// The unit of former days that starts a container of that name.
+async fn legacy(name: &str) -> Option<Unit> {
+    let name = name.to_owned();
+    let found = spawn_blocking(move || Units::default().of_container(&name));
+    found.await.ok().flatten()
 }
 
 /// Stops another's container with its own signal and our grace.

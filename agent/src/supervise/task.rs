@@ -140,7 +140,7 @@ impl Task {
                 Heard::Hint(Some(hint)) => self.mind.hinted(hint, &moment()),
                 Heard::Progress => {
                     let progress = *self.progress.1.borrow_and_update();
-                    self.mind.pulled(progress.text());
+                    self.mind.pulled(&progress);
                 }
                 Heard::Health => {
                     let health = self.probes.health.borrow_and_update().clone();

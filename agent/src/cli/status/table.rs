@@ -111,6 +111,11 @@ fn trouble(one: &Container, now: Timestamp) -> Option<String> {
         .as_ref()
         .map(|at| format!("retry in {}", until(at, now)));
     let mut marks = Vec::new();
+    if let Some(pull) = &one.pull {
+        let (done, total) = (bytes(pull.done_bytes), bytes(pull.total_bytes));
+        let bar = bar(pull.percent);
+        return Some(format!("image {bar} {} %  {done} of {total}", pull.percent));
+    }
     if one.crash_loop {
         marks.push("crash loop".to_owned());
     }
@@ -131,6 +136,13 @@ fn trouble(one: &Container, now: Timestamp) -> Option<String> {
     };
     marks.extend(why);
     (!marks.is_empty()).then(|| marks.join(", "))
+}
+
+/// A bar of twenty places.
+fn bar(percent: u8) -> String {
+    const PLACES: usize = 20;
+    let full = usize::from(percent.min(100)) * PLACES / 100;
+    format!("[{}{}]", "#".repeat(full), "-".repeat(PLACES - full))
 }
 
 fn exit_text(exit: &Exit, now: Timestamp) -> String {

@@ -2,7 +2,7 @@
 
 use super::{Goal, Mind, Moment};
 use crate::supervise::memory::{Entry, SavedExit, millis};
-use crate::supervise::state::{Drainage, State, Swap};
+use crate::supervise::state::{Action, Drainage, State, Swap};
 use crate::supervise::{ContainerStatus, Phase};
 
 /// Told to the supervisor after each change.
@@ -87,6 +87,7 @@ impl Mind {
                 update: self.update_word(swap),
                 rolled_back: self.is_rolled_back(),
                 paused: self.now.paused,
+                pull: self.pull.filter(|_| self.doing == Some(Action::Fetch)),
                 last_exit: self.entry.last_exit.as_ref().and_then(SavedExit::exit),
                 retry_at: self.retry.map(|(_, at)| at),
                 message: self.message.clone().or_else(|| self.drain_word()),

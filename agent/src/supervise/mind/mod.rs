@@ -20,11 +20,11 @@ pub use work::{Attended, FetchError, Held, Launch, Next, Note, Outcome, Repair, 
 
 use super::act;
 use super::memory::Entry;
-use super::pull::Priority;
+use super::pull::{self, Priority};
 use super::settings::{Container, Order};
 use super::spec::hash;
 use super::state::{Action, Drainage, Event, Policy, Signal, State, Step, Swap};
-use super::{Phase, transition};
+use super::{Phase, PullStatus, transition};
 use crate::docker::{self, container::Summary, events};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -106,6 +106,7 @@ pub struct Mind {
     message: Option<String>,
     /// Why a probe cannot tell, as shown.
     doubt: Option<String>,
+    pull: Option<PullStatus>,
     doing: Option<Action>,
     pending: Option<Action>,
     repair: Vec<Repair>,
@@ -143,6 +144,7 @@ impl Mind {
             trial: None,
             message: None,
             doubt: None,
+            pull: None,
             doing: None,
             pending: None,
             repair: Vec::new(),
@@ -352,9 +354,10 @@ impl Mind {
         }
     }
 
-    /// How far the pull is, in words.
-    pub fn pulled(&mut self, far: Option<String>) {
-        self.message = far;
+    /// How far the pull is.
+    pub fn pulled(&mut self, progress: &pull::Progress) {
+        self.message = progress.text();
+        self.pull = progress.status();
     }
 
     /// What the files of the wanted spec hold is known by now, or known better.

@@ -24,7 +24,7 @@ pub use credentials::{Credentials, Dynamic};
 pub use slots::Priority;
 pub use verdict::Kind;
 
-use super::PullPolicy;
+use super::{PullPolicy, PullStatus};
 use crate::chain::Chain;
 use crate::docker::image::{Local, Reference};
 use crate::docker::image_pull::{self, Login};
@@ -466,6 +466,18 @@ impl Progress {
                 format!("image pulled to {percent} % ({done} of {total} MiB)")
             }),
         }
+    }
+
+    /// Numbers for who draws it.
+    pub fn status(&self) -> Option<PullStatus> {
+        let Progress::Pulling(now) = self else {
+            return None;
+        };
+        now.percent.map(|percent| PullStatus {
+            done: now.done,
+            total: now.total,
+            percent,
+        })
     }
 
     fn is_another_picture(&self, other: Progress) -> bool {

@@ -1,6 +1,6 @@
 use super::{bytes, span, whole};
 use crate::control::protocol::{
-    Config, Container, Docker, Exit, Fact, Logs, Metrics, Output, Status,
+    Config, Container, Docker, Exit, Fact, Logs, Metrics, Output, Pull, Status,
 };
 use std::collections::BTreeMap;
 
@@ -23,6 +23,7 @@ fn container(name: &str, state: &str) -> Container {
         update: None,
         rolled_back: false,
         paused: false,
+        pull: None,
         last_exit: None,
         retry_at: None,
         message: None,
@@ -153,4 +154,18 @@ fn spans_and_sizes_read_at_a_glance() {
     for (count, text) in sizes {
         assert_eq!(bytes(count), text);
     }
+}
+
+#[test]
+fn a_pull_is_a_bar_with_its_numbers() {
+    let mut status = status();
+    status.containers[0].state = "pulling".into();
+    status.containers[0].pull = Some(Pull {
+        percent: 43,
+        done_bytes: 12 << 20,
+        total_bytes: 28 << 20,
+    });
+    let text = whole(&status, NOW.parse().unwrap());
+    let bar = "image [########------------] 43 %  12.0 MiB of 28.0 MiB";
+    assert!(text.contains(bar), "{text}");
 }
