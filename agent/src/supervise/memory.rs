@@ -213,6 +213,25 @@ mod tests {
     }
 
     #[test]
+    fn alive_is_what_ran_in_this_boot_and_has_not_been_buried() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("supervise.json");
+        let entry = Entry {
+            run: "id@then".into(),
+            ..Entry::default()
+        };
+        save(&path, BOOT, &Memory::from([("app".into(), entry.clone())])).unwrap();
+        assert!(load(&path, BOOT)["app"].is_alive());
+        assert!(!load(&path, "b2")["app"].is_alive());
+        let buried = Entry {
+            buried: "id@then".into(),
+            ..entry
+        };
+        assert!(!buried.is_alive());
+        assert!(!Entry::default().is_alive());
+    }
+
+    #[test]
     fn what_was_saved_is_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("supervise.json");

@@ -14,6 +14,7 @@ mod events;
 mod exits;
 mod half_done;
 mod others;
+mod page;
 mod pause;
 mod place;
 mod probes;
