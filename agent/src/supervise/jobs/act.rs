@@ -151,7 +151,16 @@ pub async fn launch(launch: Launch) -> Result<Container, LaunchError> {
     };
     let held = match made {
         Ok(id) => launch.docker.inspect(&id).await,
-        Err(error) if error.is_conflict() => launch.docker.inspect(&name).await,
+        Err(error) if error.is_conflict() => match launch.docker.inspect(&name).await {
+            // Docker is still at what an agent that died had asked for.
+            Err(gone) if gone.is_not_found() => {
+                return Err(LaunchError {
+                    failure: Failure::Unsure,
+                    text: Chain(&error).to_string(),
+                });
+            }
+            found => found,
+        },
         Err(error) => Err(error),
     };
     let held = held.map_err(|error| LaunchError::of(&error))?;
