@@ -263,8 +263,8 @@ fn a_new_shape_that_is_no_good_is_rolled_back_and_not_tried_again_until_the_conf
     let agent = stage.place.start(&config("", ""));
     let names = ["late-shape", "dying-shape"];
     let before = names.map(|name| agent.wait_well(name));
-    // A shape is good after a minute.
-    wait::until_within(seconds(80), "both are known to be good", || {
+    // A shape is good after a minute without a doubt, which a busy machine may cast.
+    wait::until_within(seconds(150), "both are known to be good", || {
         let memory = std::fs::read_to_string(stage.place.path("state/supervise.json")).ok()?;
         (memory.matches("\"last_good\":{").count() == 2).then_some(())
     });
