@@ -22,21 +22,28 @@ pub struct Daemon {
     /// Sockets: short paths, whatever the checkout's is.
     runtime: TempDir,
     bridge: String,
+    /// Beside those that every one is started with.
+    flags: Vec<String>,
     child: Child,
 }
 
 impl Daemon {
     /// Starts one with these images of tests/images.
     pub fn start(images: &[&str]) -> Daemon {
-        Daemon::start_in(images, None)
+        Daemon::start_in(images, &[], None)
+    }
+
+    /// Starts one with these images and these flags of dockerd, such as `--live-restore`.
+    pub fn start_with(images: &[&str], flags: &[&str]) -> Daemon {
+        Daemon::start_in(images, flags, None)
     }
 
     /// One whose data lie on a file system of their own, so small that it fills.
     pub fn start_small(images: &[&str], mebibytes: u32) -> Daemon {
-        Daemon::start_in(images, Some(mebibytes))
+        Daemon::start_in(images, &[], Some(mebibytes))
     }
 
-    fn start_in(images: &[&str], mebibytes: Option<u32>) -> Daemon {
+    fn start_in(images: &[&str], flags: &[&str], mebibytes: Option<u32>) -> Daemon {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = std::process::id();
         let directory = target_directory().join(format!("docker/{id}-{number}"));
@@ -61,11 +68,13 @@ impl Daemon {
             mount.args(["-t", "tmpfs", "-o", &size, "agent-test"]);
             stdout(mount.arg(&data), HINT).unwrap();
         }
-        let child = launch(&directory, runtime.path(), &bridge);
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.into()).collect();
+        let child = launch(&directory, runtime.path(), &bridge, &flags);
         let mut daemon = Daemon {
             directory,
             runtime,
             bridge,
+            flags,
             child,
         };
         daemon.wait_answering();
@@ -123,7 +132,12 @@ impl Daemon {
     pub fn crash_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = launch(&self.directory, self.runtime.path(), &self.bridge);
+        self.child = launch(
+            &self.directory,
+            self.runtime.path(),
+            &self.bridge,
+            &self.flags,
+        );
         self.wait_answering();
     }
 
@@ -145,7 +159,7 @@ impl Daemon {
     }
 }
 
-fn launch(directory: &Path, runtime: &Path, bridge: &str) -> Child {
+fn launch(directory: &Path, runtime: &Path, bridge: &str, flags: &[String]) -> Child {
     let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
     let run_at = |name: &str| runtime.join(name).to_string_lossy().into_owned();
     // The pid file of a killed daemon would stop the next one if its pid lives on as another's.
@@ -163,7 +177,8 @@ fn launch(directory: &Path, runtime: &Path, bridge: &str) -> Child {
         .args(["--data-root", &at("data"), "--exec-root", &run_at("exec")])
         .args(["--pidfile", &at("pid"), "--bridge", bridge])
         .args(["--host", &format!("unix://{}", run_at("docker.sock"))])
-        .args(["--iptables=false", "--ip-masq=false"]);
+        .args(["--iptables=false", "--ip-masq=false"])
+        .args(flags);
     run.stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

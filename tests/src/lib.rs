@@ -10,6 +10,7 @@ pub mod name_server;
 pub mod namespace;
 pub mod own;
 pub mod program;
+pub mod proxy;
 pub mod receiver;
 pub mod systemd_host;
 pub mod wait;

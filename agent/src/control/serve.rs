@@ -256,20 +256,32 @@ async fn stop(
     haste: Haste,
 ) -> Result<&'static str, CommandError> {
     supervise.stop(target.clone(), haste).await?;
+    let is_meant = |one: &&supervise::ContainerStatus| match &target {
+        Target::All => true,
+        Target::Named(name) => one.name == *name,
+    };
     let is_stopped = |status: &supervise::Status| {
-        let mut concerned = status.containers.iter().filter(|one| match &target {
-            Target::All => true,
-            Target::Named(name) => one.name == *name,
-        });
+        let mut concerned = status.containers.iter().filter(is_meant);
         concerned.all(|one| !one.phase.may_run())
     };
+    let is_overruled = |status: &supervise::Status| {
+        let mut concerned = status.containers.iter().filter(is_meant);
+        concerned.any(|one| !one.unwanted)
+    };
     let is_mute = |status: &supervise::Status| status.docker.reachable == Some(false);
-    let settled = supervise.wait_for(|status| is_stopped(status) || is_mute(status));
-    match settled.await {
-        false => Err(CommandError::Gone),
-        true if is_stopped(&supervise.status()) => Ok("stopped"),
-        true => Ok("to be stopped as soon as Docker answers"),
+    let is_over =
+        |status: &supervise::Status| is_stopped(status) || is_mute(status) || is_overruled(status);
+    if !supervise.wait_for(is_over).await {
+        return Err(CommandError::Gone);
     }
+    let status = supervise.status();
+    if is_overruled(&status) {
+        return Err(CommandError::Overruled);
+    }
+    Ok(match is_stopped(&status) {
+        true => "stopped",
+        false => "to be stopped as soon as Docker answers",
+    })
 }
 
 fn answered(answer: Answer) -> Reply {

@@ -143,12 +143,21 @@ pub fn printable(text: &str) -> String {
         .trim()
         .chars()
         .take(TEXT_LIMIT)
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_plain(c) { c } else { ' ' })
         .collect();
     if text.trim().chars().nth(TEXT_LIMIT).is_some() {
         safe.push('…');
     }
     safe
+}
+
+/// Neither a control character nor one that hides or reorders its neighbours.
+fn is_plain(c: char) -> bool {
+    let is_formatting = matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+    !c.is_control() && !is_formatting
 }
 
 struct Object<'a>(&'a str);

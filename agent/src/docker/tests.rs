@@ -119,3 +119,10 @@ async fn garbage_and_a_cut_answer_are_errors_not_panics() {
     assert!(!garbage.is_unreachable() && garbage.is_retryable());
     assert!(docker.inspect("x").await.unwrap_err().is_unreachable());
 }
+
+#[test]
+fn text_from_outside_moves_no_cursor_and_hides_nothing() {
+    let hostile = "red \u{1b}[31m\u{7}\nline\u{202e}live\u{200b}\u{feff}";
+    assert_eq!(super::error::printable(hostile), "red  [31m  line live  ");
+    assert_eq!(super::error::printable("größe 東京 ✓"), "größe 東京 ✓");
+}

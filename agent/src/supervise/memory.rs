@@ -46,6 +46,13 @@ pub struct Entry {
     pub buried: String,
 }
 
+impl Entry {
+    /// It ran when an agent of this boot last saw it, and nobody knows that it has ended.
+    pub fn is_alive(&self) -> bool {
+        !self.run.is_empty() && self.run != self.buried
+    }
+}
+
 /// A shape that was good, its image named by its id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Good {
@@ -106,6 +113,7 @@ fn of_boot(written: Written, boot: &str) -> Memory {
             entry.climb = 0;
             entry.wait_until = None;
             entry.falls.clear();
+            entry.run.clear();
         }
     }
     memory
@@ -202,6 +210,25 @@ mod tests {
         let after = load(&path, "b2").remove("app").unwrap();
         assert_eq!((after.climb, after.restarts, after.stopped), (0, 9, true));
         assert!(after.falls.is_empty());
+    }
+
+    #[test]
+    fn alive_is_what_ran_in_this_boot_and_has_not_been_buried() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("supervise.json");
+        let entry = Entry {
+            run: "id@then".into(),
+            ..Entry::default()
+        };
+        save(&path, BOOT, &Memory::from([("app".into(), entry.clone())])).unwrap();
+        assert!(load(&path, BOOT)["app"].is_alive());
+        assert!(!load(&path, "b2")["app"].is_alive());
+        let buried = Entry {
+            buried: "id@then".into(),
+            ..entry
+        };
+        assert!(!buried.is_alive());
+        assert!(!Entry::default().is_alive());
     }
 
     #[test]

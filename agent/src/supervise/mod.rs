@@ -97,6 +97,8 @@ pub struct Change {
 pub enum CommandError {
     #[error("no container named {0:?} in the config")]
     Unknown(String),
+    #[error("another order came in between")]
+    Overruled,
     #[error("supervision has stopped")]
     Gone,
 }
@@ -198,6 +200,10 @@ pub struct ContainerStatus {
     pub phase: Phase,
     /// None where the container has no readiness probe.
     pub ready: Option<bool>,
+    /// Not looked at yet, but it ran in this boot when an agent last saw it.
+    pub presumed: bool,
+    /// An order or the config has it go, or stay, down.
+    pub unwanted: bool,
     pub id: Option<String>,
     pub pid: Option<i64>,
     pub started_at: Option<SystemTime>,
@@ -233,7 +239,8 @@ pub struct PullStatus {
 impl ContainerStatus {
     /// Up and, where it has a probe, ready.
     pub fn is_well(&self) -> bool {
-        self.phase == Phase::Running && self.ready != Some(false) || self.phase == Phase::Completed
+        let is_up = self.phase == Phase::Running || self.presumed;
+        is_up && self.ready != Some(false) || self.phase == Phase::Completed
     }
 }
 

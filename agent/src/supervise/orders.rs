@@ -121,6 +121,8 @@ impl Supervisor {
             }
         }
         self.note_orders();
+        // Whoever waits for the outcome sees the order in the status before its effects.
+        self.publish();
         match (known, target) {
             (false, Target::Named(name)) => Err(CommandError::Unknown(name.clone())),
             _ => Ok(()),

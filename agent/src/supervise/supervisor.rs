@@ -494,12 +494,19 @@ impl Supervisor {
             .map(|member| {
                 let told = match &member.report {
                     Some(report) => report.status.clone(),
-                    None => unknown(&member.container),
+                    None => unknown(
+                        &member.container,
+                        self.remembered.get(&member.container.name),
+                    ),
                 };
                 ContainerStatus {
                     image: member.container.spec.image.clone(),
                     // What has left the config makes no host unfit while it goes.
                     essential: member.container.essential && member.goal != Goal::Remove,
+                    unwanted: member.goal != Goal::Run,
+                    presumed: told.presumed
+                        && member.goal == Goal::Run
+                        && self.docker.reachable != Some(false),
                     ..told
                 }
             })
@@ -540,12 +547,15 @@ impl Supervisor {
 }
 
 /// What is shown of a container before its task has spoken.
-fn unknown(container: &Container) -> ContainerStatus {
+fn unknown(container: &Container, entry: Option<&Entry>) -> ContainerStatus {
+    let presumed = entry.is_some_and(Entry::is_alive);
+    let ready = presumed && entry.is_some_and(|entry| entry.ready == Some(true));
     ContainerStatus {
         name: container.name.clone(),
         image: container.spec.image.clone(),
         essential: container.essential,
-        ready: container.probes.say_ready().then_some(false),
+        ready: container.probes.say_ready().then_some(ready),
+        presumed,
         ..ContainerStatus::default()
     }
 }

@@ -25,8 +25,10 @@ impl Mind {
     pub fn report(&mut self, moment: &Moment) -> Report {
         let running = self.state.running().copied();
         let probes = &self.now.container.probes;
+        let presumed = matches!(self.state, State::Unknown { .. }) && self.entry.is_alive();
         let ready = match (&running, &self.state) {
             (Some(running), _) => running.ready,
+            _ if presumed => probes.say_ready().then_some(self.entry.ready == Some(true)),
             // What is drained is on its way out: nothing is to be sent to it.
             _ => probes.say_ready().then_some(false),
         };
@@ -74,6 +76,8 @@ impl Mind {
                 essential: self.now.container.essential,
                 phase: self.state.phase(),
                 ready,
+                presumed,
+                unwanted: self.now.goal != Goal::Run,
                 id: held.map(|held| held.id.clone()),
                 pid: held.and_then(|held| held.pid),
                 started_at: held.and_then(|held| held.started_at),

@@ -404,6 +404,7 @@ impl Mind {
             self.fresh = true;
         }
         self.settle(&before, event, moment);
+        self.judge_double(&before, event);
         self.mind_the_probes();
         if action.is_some() {
             self.pending = action;

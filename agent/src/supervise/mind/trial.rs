@@ -4,6 +4,7 @@ use super::{Held, Mind, Moment, Note};
 use crate::supervise::audit::{Actor, Record};
 use crate::supervise::memory::Good;
 use crate::supervise::spec::hash;
+use crate::supervise::state::{Event, State, Swap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -100,6 +101,17 @@ impl Mind {
         self.notes.push(Note::Rollback);
         self.entry.bad = Some(shape);
         self.forced = true;
+    }
+
+    /// The one beside the old one has used up its time.
+    pub(super) fn judge_double(&mut self, before: &State, event: Event) {
+        let swap = |state: &State| state.running().map(|running| running.swap);
+        let was_proving = matches!(swap(before), Some(Swap::Proving(_)));
+        if event == Event::Due && was_proving && swap(&self.state) == Some(Swap::Clearing) {
+            let within = self.now.container.update.ready_within;
+            self.message = Some(format!("the new one was not ready within {within:?}"));
+            self.condemn(&format!("not ready within {within:?} beside the old one"));
+        }
     }
 
     fn remember_good(&mut self, moment: &Moment) {
