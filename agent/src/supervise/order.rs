@@ -1,6 +1,7 @@
 //! Who goes first: starts wait for dependencies, stops wait for dependents.
 
 use super::{Condition, Container, ContainerStatus, Phase};
+use std::collections::BTreeSet;
 
 /// The first dependency that does not hold yet, in words; None when it may start.
 pub fn unmet<'a>(
@@ -28,14 +29,13 @@ fn holds(condition: Condition, status: &ContainerStatus) -> bool {
     }
 }
 
-/// Whether someone waits for this container to complete.
-pub fn is_awaited<'a>(name: &str, all: impl IntoIterator<Item = &'a Container>) -> bool {
-    all.into_iter().any(|other| {
-        other
-            .depends_on
-            .iter()
-            .any(|d| d.name == name && d.condition == Condition::Completed)
-    })
+/// Those for whose completion someone waits.
+pub fn awaited<'a>(all: impl IntoIterator<Item = &'a Container>) -> BTreeSet<&'a str> {
+    all.into_iter()
+        .flat_map(|one| &one.depends_on)
+        .filter(|dependency| dependency.condition == Condition::Completed)
+        .map(|dependency| dependency.name.as_str())
+        .collect()
 }
 
 /// Whether a container depends directly on `name`.

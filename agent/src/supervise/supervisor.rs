@@ -20,7 +20,7 @@ use super::{
 };
 use crate::chain::Chain;
 use crate::docker::Docker;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -180,7 +180,14 @@ impl Supervisor {
                 Heard::Stop => break,
                 Heard::Command(command) => self.obey(command),
                 Heard::Notice(notice) => self.noticed(notice),
-                Heard::Report(report) => self.reported(*report),
+                Heard::Report(report) => {
+                    self.reported(*report);
+                    // What has come meanwhile is shown with it.
+                    while let Ok(report) = self.told.try_recv() {
+                        self.reported(report);
+                    }
+                    self.publish();
+                }
                 Heard::Saved(saved) => self.saved(saved),
                 Heard::Ended(Err(error)) => {
                     tracing::error!(%error, "a container's task ended unasked");
@@ -249,6 +256,7 @@ impl Supervisor {
         let now = Instant::now();
         self.end_pauses(now);
         self.take_turns(now);
+        let awaited = order::awaited(self.members.values().map(|member| &*member.container));
         for (name, member) in &self.members {
             let status_of = |name: &str| {
                 let report = self.members.get(name)?.report.as_ref()?;
@@ -257,8 +265,7 @@ impl Supervisor {
             };
             let gate = order::unmet(&member.container, status_of);
             let goal = self.present_goal(name, member);
-            let all = self.members.values().map(|member| &*member.container);
-            let completes = order::is_awaited(name, all);
+            let completes = awaited.contains(name.as_str());
             let lane = self.lane.is_given_to(name);
             let paused = member.pause.is_some();
             member.wanted.send_if_modified(|wanted| {
@@ -477,17 +484,13 @@ impl Supervisor {
             self.dirty = true;
         }
         member.report = Some(report);
-        self.publish();
     }
 
     pub(super) fn publish(&self) {
         let mut names: Vec<&String> = self.order.iter().collect();
+        let ordered: BTreeSet<&String> = self.order.iter().collect();
         // What is on its way out stands last.
-        names.extend(
-            self.members
-                .keys()
-                .filter(|name| !self.order.contains(name)),
-        );
+        names.extend(self.members.keys().filter(|name| !ordered.contains(name)));
         let containers = names
             .into_iter()
             .filter_map(|name| self.members.get(name))

@@ -2,7 +2,9 @@
 //!
 //! A death is counted once, whether an event, a look or a launch told of it.
 
-use super::{FetchError, Held, Hint, LOOK_AGAIN, LOOK_OVER, Mind, Moment, Note, Outcome, Repair};
+use super::{
+    FetchError, Held, Hint, LOOK_AGAIN, LOOK_OVER, Mind, Moment, Note, Outcome, Repair, TIDY_AFTER,
+};
 use crate::chain::Chain;
 use crate::docker::container::{Container, Summary};
 use crate::docker::{self, events};
@@ -121,7 +123,11 @@ impl Mind {
         }
         if container.running {
             if self.look_at.is_none() {
-                self.look_at = Some(moment.at + LOOK_OVER);
+                // Not all at once.
+                self.look_at = Some(moment.at + LOOK_OVER.mul_f64(0.8 + 0.4 * moment.spread));
+            }
+            if self.prev_taken && self.tidy_at.is_none() {
+                self.tidy_at = Some(moment.at + TIDY_AFTER);
             }
             self.look_for_drift(&container);
             self.feed(Event::Sighted(self.sight_running()), moment);
@@ -368,7 +374,9 @@ impl Mind {
         match &self.state {
             State::Unknown { .. } => false,
             State::Running(_) => {
+                let n_running = others.iter().filter(|one| one.running).count();
                 others.iter().any(|one| is(&self.held, one) && named(one))
+                    && n_running == 1
                     && doubles == self.double.is_some()
             }
             state if state.expects_process() => others.iter().any(|one| is(&self.held, one)),

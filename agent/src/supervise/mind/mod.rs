@@ -30,7 +30,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// Between tries to clear away dead generations.
+/// From a start until dead generations are cleared away.
+const TIDY_AFTER: Duration = Duration::from_secs(1);
+/// Between tries to clear away dead generations; spread, so that not all come at once.
 const TIDY_AGAIN: Duration = Duration::from_secs(60);
 /// Between looks at what runs undisturbed: drift of which no event told.
 const LOOK_OVER: Duration = Duration::from_secs(300);
@@ -313,7 +315,7 @@ impl Mind {
             Ok(kept) => self.prev_taken = kept,
             Err(error) => {
                 tracing::debug!(container = self.name(), error = %crate::chain::Chain(&error), "dead generation stays for now");
-                self.tidy_at = Some(moment.at + TIDY_AGAIN);
+                self.tidy_at = Some(moment.at + TIDY_AGAIN.mul_f64(0.8 + 0.4 * moment.spread));
             }
         }
     }
@@ -420,7 +422,8 @@ impl Mind {
         let began = self.state.running().is_some() && before.running().is_none();
         if began {
             self.message = None;
-            self.tidy_at = Some(moment.at + Duration::from_secs(1));
+            // Nothing else of it lies about, as far as is known: nothing to clear away.
+            self.tidy_at = self.prev_taken.then(|| moment.at + TIDY_AFTER);
         }
         if matches!(
             self.state,
