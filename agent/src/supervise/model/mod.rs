@@ -1,7 +1,7 @@
 //! The real mind against an imagined Docker and clock: random histories, and
 //! what must hold at every step and at their end.
 //!
-//! `MODEL_SEQUENCES` says how many histories are tried (default 4,000);
+//! `MODEL_SEQUENCES` says how many histories are tried (default 1,500);
 //! `MODEL_SEED` begins at another one. A failure names its seed.
 
 mod docker;
@@ -19,7 +19,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn whatever_happens_it_ends_as_wanted_with_at_most_one_and_no_strangers_touched() {
-    let n = setting("MODEL_SEQUENCES", 4_000);
+    let n = setting("MODEL_SEQUENCES", 1_500);
     let first = setting("MODEL_SEED", 0);
     let workers = 2;
     std::thread::scope(|scope| {
