@@ -65,6 +65,7 @@ mod processes;
 mod rapl;
 mod schedstat;
 mod selinux;
+mod short_hash;
 mod sockstat;
 mod softirqs;
 mod softnet;

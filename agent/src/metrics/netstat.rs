@@ -9,16 +9,22 @@ use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page, push_name};
 use crate::metrics::pattern::Pattern;
+use crate::metrics::short_hash::ShortHashMap;
 use crate::metrics::source::{Source, Text};
-use std::collections::HashMap;
 
 pub struct Netstat {
-    paired: [Source; 2],
+    paired: [(Source, Vec<Plan>); 2],
     snmp6: Source,
     shown: Pattern,
-    plans: HashMap<String, Vec<Pick>>,
     /// By the word in snmp6.
-    picks6: HashMap<String, Option<Pick>>,
+    picks6: ShortHashMap<String, Option<Pick>>,
+}
+
+/// What to pick of one protocol, by its place in the file.
+struct Plan {
+    /// The line of names that it was made for.
+    names: String,
+    picks: Vec<Pick>,
 }
 
 /// A statistic that is shown.
@@ -37,14 +43,11 @@ impl Netstat {
     pub fn new(roots: &Roots, fields: &str) -> Netstat {
         let net = roots.proc.join("net");
         Netstat {
-            paired: [
-                Source::new(net.join("netstat")),
-                Source::new(net.join("snmp")),
-            ],
-            snmp6: Source::new(net.join("snmp6")),
+            paired: ["netstat", "snmp"]
+                .map(|name| (Source::of_one_piece(net.join(name)), Vec::new())),
+            snmp6: Source::of_one_piece(net.join("snmp6")),
             shown: Pattern::new(fields),
-            plans: HashMap::new(),
-            picks6: HashMap::new(),
+            picks6: ShortHashMap::default(),
         }
     }
 }
@@ -55,9 +58,9 @@ impl Collector for Netstat {
     }
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
-        for source in &mut self.paired {
+        for (source, plans) in &mut self.paired {
             let text = source.read()?;
-            write_paired(page, &text, &mut self.plans, &mut self.shown)?;
+            write_paired(page, &text, plans, &mut self.shown)?;
         }
         match self.snmp6.read() {
             Ok(text) => write_snmp6(page, &text, &mut self.picks6, &mut self.shown),
@@ -70,10 +73,11 @@ impl Collector for Netstat {
 fn write_paired(
     page: &mut Page,
     text: &Text<'_>,
-    plans: &mut HashMap<String, Vec<Pick>>,
+    plans: &mut Vec<Plan>,
     shown: &mut Pattern,
 ) -> Result<(), CollectError> {
     let mut lines = text.as_str().lines();
+    let mut place = 0;
     while let (Some(names), Some(numbers)) = (lines.next(), lines.next()) {
         let (Some((protocol, fields)), Some((same, numbers))) =
             (names.split_once(':'), numbers.split_once(':'))
@@ -83,20 +87,24 @@ fn write_paired(
         if protocol != same {
             return Err(text.malformed(format!("numbers of {same:?} below names of {protocol:?}")));
         }
-        if !plans.contains_key(names) {
-            if plans.len() >= MAX_NAMES {
-                plans.clear();
+        if plans.get(place).is_none_or(|plan| plan.names != names) {
+            plans.truncate(place);
+            if place >= MAX_NAMES {
+                return Err(text.malformed(format!("it has more than {MAX_NAMES} protocols")));
             }
             let picks = fields
                 .split_ascii_whitespace()
                 .enumerate()
                 .filter_map(|(column, field)| pick(column, protocol, field, shown))
                 .collect();
-            plans.insert(names.to_owned(), picks);
+            let names = names.to_owned();
+            plans.push(Plan { names, picks });
         }
+        let picks = plans.get(place).map(|plan| &plan.picks);
+        place += 1;
         let mut numbers = numbers.split_ascii_whitespace();
         let mut next = 0;
-        for pick in plans.get(names).into_iter().flatten() {
+        for pick in picks.into_iter().flatten() {
             let value: f64 = text.number(numbers.nth(pick.column - next))?;
             next = pick.column + 1;
             page.family(&pick.name, Kind::Untyped, &pick.help)
@@ -110,7 +118,7 @@ fn write_paired(
 fn write_snmp6(
     page: &mut Page,
     text: &Text<'_>,
-    picks: &mut HashMap<String, Option<Pick>>,
+    picks: &mut ShortHashMap<String, Option<Pick>>,
     shown: &mut Pattern,
 ) -> Result<(), CollectError> {
     for line in text.as_str().lines() {

@@ -25,8 +25,8 @@ pub struct Process {
 impl Process {
     pub fn new() -> Process {
         Process {
-            status: Source::new("/proc/self/status".into()),
-            netstat: Source::new("/proc/self/net/netstat".into()),
+            status: Source::of_one_piece("/proc/self/status".into()),
+            netstat: Source::of_one_piece("/proc/self/net/netstat".into()),
             start_seconds: start_seconds(),
         }
     }
