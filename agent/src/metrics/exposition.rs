@@ -198,7 +198,7 @@ impl Page {
 
     /// [`render`] of what was written since the last cut.
     pub fn render(&self, sink: impl FnMut(&str)) {
-        render(std::iter::once(&self.open), sink);
+        render(std::iter::once(&self.open), &mut Order::default(), sink);
     }
 }
 
@@ -223,18 +223,32 @@ impl Part {
     }
 }
 
+/// Where the families of the last page stood: those of the next one mostly stand there again,
+/// and what is sorted already is sorted at once.
+#[derive(Default)]
+pub struct Order(Vec<usize>);
+
 /// Gives a page to `sink` in pieces, families sorted by name. Of families that
 /// share a name, those whose type differs from the first one's are left out.
-pub fn render<'a>(parts: impl Iterator<Item = &'a Part>, mut sink: impl FnMut(&str)) {
-    let mut order: Vec<(&str, &Part, &Entry)> = parts
+pub fn render<'a>(
+    parts: impl Iterator<Item = &'a Part>,
+    last: &mut Order,
+    mut sink: impl FnMut(&str),
+) {
+    let families: Vec<(&str, &Part, &Entry)> = parts
         .flat_map(|part| {
             let printed = part.families.iter().filter(|one| !one.samples.is_empty());
             printed.map(move |entry| (&part.text[entry.name.clone()], part, entry))
         })
         .collect();
-    order.sort_by_key(|(name, ..)| *name);
+    let Order(order) = last;
+    if order.len() != families.len() {
+        *order = (0..families.len()).collect();
+    }
+    // Of one name, the first one written stays first.
+    order.sort_by_key(|place| (families[*place].0, *place));
     let mut open: Option<(&str, Kind)> = None;
-    for (name, part, entry) in order {
+    for (name, part, entry) in order.iter().map(|place| families[*place]) {
         match open {
             Some((same, kind)) if same == name && kind != entry.kind => continue,
             Some((same, _)) if same == name => sink(&part.text[entry.samples.clone()]),

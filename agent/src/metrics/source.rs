@@ -10,6 +10,7 @@
 //! everything else [`CollectError::Read`].
 
 use crate::metrics::collector::CollectError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
@@ -85,6 +86,19 @@ impl Source {
             path: &self.path,
             text: lossy(&self.buffer[..length]),
         })
+    }
+
+    /// False only where the kernel tells by poll(2) of each change of this file, as of the tables of
+    /// mounts below /proc, and has told of none since the last call.
+    pub fn may_have_changed(&self) -> bool {
+        let Some(file) = &self.file else {
+            return true;
+        };
+        let tells =
+            rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_type == rustix::fs::PROC_SUPER_MAGIC);
+        let mut asked = [PollFd::new(file, PollFlags::PRI)];
+        let told = poll(&mut asked, Some(&Timespec::default()));
+        !tells || told != Ok(0)
     }
 
     fn fill(&mut self) -> io::Result<usize> {

@@ -5,13 +5,13 @@
 
 use super::Container as Wanted;
 use super::body::{self, Body, BodyError, LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
-use super::mind::{self, FetchError, Outcome, Repair, Work};
+use super::mind::{self, FetchError, Outcome, Repair, Tidied, Work};
 use super::pull::{self, Puller};
 use super::spec::hash;
 use super::state::{Failure, Signal};
 use super::takeover;
 use crate::chain::Chain;
-use crate::docker::container::{Container, Summary};
+use crate::docker::container::{Container, Limits, Summary};
 use crate::docker::{Docker, Error};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,9 +106,12 @@ pub async fn perform(
         Work::Clear { name } => Outcome::Cleared(clear(&docker, &name).await),
         Work::Signal { id, signal } => Outcome::Signalled(docker.kill(&id, &signal).await),
         Work::Remove { name } => Outcome::Removed(remove(&docker, &name).await),
-        Work::Repair { id, name, what } => {
-            Outcome::Repaired(repair(&docker, &id, &name, &what).await)
-        }
+        Work::Repair {
+            id,
+            name,
+            what,
+            limits,
+        } => Outcome::Repaired(repair(&docker, &id, &name, &what, limits).await),
     }
 }
 
@@ -303,11 +306,12 @@ enum Resolved {
 /// The name is taken: by whom?
 async fn resolve(launch: &Launch, body: &Body, conflict: &Error) -> Result<Resolved, LaunchError> {
     let name = &launch.container.name;
-    let holder = launch
-        .docker
-        .inspect(name)
-        .await
-        .map_err(|error| LaunchError::of(&error))?;
+    let holder = match launch.docker.inspect(name).await {
+        Ok(holder) => holder,
+        // Gone since Docker said that it has the name.
+        Err(error) if error.is_not_found() => return Ok(Resolved::Free),
+        Err(error) => return Err(LaunchError::of(&error)),
+    };
     let label = |key: &str| holder.labels.get(key).map(String::as_str);
     let of = label(LABEL_CONTAINER).filter(|_| label(LABEL_MANAGED_BY) == Some(MANAGER));
     let is_ours = of == Some(name) && holder.name == *name;
@@ -408,12 +412,19 @@ async fn rename(docker: &Docker, id: &str, name: &str) -> Result<(), Error> {
     docker.rename(id, name).await
 }
 
-async fn repair(docker: &Docker, id: &str, name: &str, what: &[Repair]) -> Result<(), Error> {
+async fn repair(
+    docker: &Docker,
+    id: &str,
+    name: &str,
+    what: &[Repair],
+    limits: Limits,
+) -> Result<(), Error> {
     for one in what {
         match one {
             Repair::Name => rename(docker, id, name).await?,
             Repair::Paused => docker.unpause(id).await?,
             Repair::RestartPolicy => docker.never_restart(id).await?,
+            Repair::Limits => docker.limit(id, limits.clone()).await?,
         }
     }
     Ok(())
@@ -435,9 +446,18 @@ async fn remove(docker: &Docker, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps at most one dead generation, as `<name>.prev`, for its logs; returns
-/// whether there is one.
-pub async fn tidy(docker: Docker, name: String, held: String) -> Result<bool, Error> {
+/// Keeps at most one dead generation, as `<name>.prev`, for its logs; says
+/// whether there is one, and whether `dead` died for want of memory.
+pub async fn tidy(
+    docker: Docker,
+    name: String,
+    held: String,
+    dead: Option<String>,
+) -> Result<Tidied, Error> {
+    let dead = match dead {
+        Some(id) => inspect(&docker, &id).await?,
+        None => None,
+    };
     let mut others = docker.list(&ours_named(&name)).await?;
     let held_runs = others.iter().any(|one| one.id == held && one.running);
     // One that runs while ours does not is the next look's to judge.
@@ -464,7 +484,10 @@ pub async fn tidy(docker: Docker, name: String, held: String) -> Result<bool, Er
     {
         gone(docker.rename(&kept.id, &prev).await)?;
     }
-    Ok(kept.is_some())
+    Ok(Tidied {
+        kept: kept.is_some(),
+        was_oom: dead.is_some_and(|one| !one.running && one.oom_killed),
+    })
 }
 
 /// Being gone already, or being removed just now, is what was wanted.

@@ -9,7 +9,9 @@ use super::audit::Audit;
 use super::counts::Counts;
 use super::drain;
 use super::memory::Entry;
-use super::mind::{Attended, Hint, Mind, Moment, Next, Note, Outcome, Report, Wanted, Work};
+use super::mind::{
+    Attended, Hint, Mind, Moment, Next, Note, Outcome, Report, Tidied, Wanted, Work,
+};
 use super::probe::{self, Health};
 use super::pull::{self, Puller};
 use super::settings::Probes;
@@ -48,7 +50,7 @@ pub struct Task {
     hints: mpsc::Receiver<Hint>,
     mind: Mind,
     doing: Option<Doing>,
-    tidying: Option<BoxFuture<'static, Result<bool, docker::Error>>>,
+    tidying: Option<BoxFuture<'static, Result<Tidied, docker::Error>>>,
     progress: (
         watch::Sender<pull::Progress>,
         watch::Receiver<pull::Progress>,
@@ -77,7 +79,7 @@ enum Heard {
     Stop,
     Wanted(bool),
     Done(Box<Outcome>),
-    Tidied(Result<bool, docker::Error>),
+    Tidied(Result<Tidied, docker::Error>),
     Hint(Option<Hint>),
     Progress,
     Health,
@@ -261,8 +263,9 @@ impl Task {
         };
         if at <= now {
             let (name, id) = (self.mind.name().to_owned(), held.id.clone());
-            self.mind.tidying();
-            self.tidying = Some(Box::pin(act::tidy(self.ground.docker.clone(), name, id)));
+            let dead = self.mind.tidying();
+            let docker = self.ground.docker.clone();
+            self.tidying = Some(Box::pin(act::tidy(docker, name, id, dead)));
         }
     }
 

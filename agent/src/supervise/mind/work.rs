@@ -1,6 +1,7 @@
 //! What a mind orders, what it is answered, and what it speaks of.
 
 use crate::docker;
+use crate::docker::container::Limits;
 use crate::supervise::act::{Found, LaunchError};
 use crate::supervise::audit::Record;
 use crate::supervise::pull::Priority;
@@ -46,6 +47,7 @@ pub enum Work {
         id: String,
         name: String,
         what: Vec<Repair>,
+        limits: Limits,
     },
 }
 
@@ -70,6 +72,8 @@ pub enum Repair {
     Paused,
     /// Docker would restart it by itself.
     RestartPolicy,
+    /// Someone has changed a limit that the config sets.
+    Limits,
 }
 
 /// What came of a [`Work`].
@@ -94,6 +98,15 @@ impl Outcome {
             _ => None,
         }
     }
+}
+
+/// What clearing away dead generations has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tidied {
+    /// One is kept under `<name>.prev`.
+    pub kept: bool,
+    /// The one that was asked about died for want of memory.
+    pub was_oom: bool,
 }
 
 /// A pull that brought nothing.
