@@ -5,7 +5,7 @@
 
 use super::Container as Wanted;
 use super::body::{self, Body, BodyError, LABEL_CONTAINER, LABEL_MANAGED_BY, LABEL_SPEC, MANAGER};
-use super::mind::{self, FetchError, Outcome, Repair, Tidied, Work};
+use super::mind::{self, FetchError, Outcome, Repair, Work};
 use super::pull::{self, Puller};
 use super::spec::hash;
 use super::state::{Failure, Signal};
@@ -446,18 +446,9 @@ async fn remove(docker: &Docker, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps at most one dead generation, as `<name>.prev`, for its logs; says
-/// whether there is one, and whether `dead` died for want of memory.
-pub async fn tidy(
-    docker: Docker,
-    name: String,
-    held: String,
-    dead: Option<String>,
-) -> Result<Tidied, Error> {
-    let dead = match dead {
-        Some(id) => inspect(&docker, &id).await?,
-        None => None,
-    };
+/// Keeps at most one dead generation, as `<name>.prev`, for its logs; returns
+/// whether there is one.
+pub async fn tidy(docker: Docker, name: String, held: String) -> Result<bool, Error> {
     let mut others = docker.list(&ours_named(&name)).await?;
     let held_runs = others.iter().any(|one| one.id == held && one.running);
     // One that runs while ours does not is the next look's to judge.
@@ -484,10 +475,7 @@ pub async fn tidy(
     {
         gone(docker.rename(&kept.id, &prev).await)?;
     }
-    Ok(Tidied {
-        kept: kept.is_some(),
-        was_oom: dead.is_some_and(|one| !one.running && one.oom_killed),
-    })
+    Ok(kept.is_some())
 }
 
 /// Being gone already, or being removed just now, is what was wanted.

@@ -9,14 +9,13 @@ use super::audit::Audit;
 use super::counts::Counts;
 use super::drain;
 use super::memory::Entry;
-use super::mind::{
-    Attended, Hint, Mind, Moment, Next, Note, Outcome, Report, Tidied, Wanted, Work,
-};
+use super::mind::{Attended, Hint, Mind, Moment, Next, Note, Outcome, Report, Wanted, Work};
 use super::probe::{self, Health};
 use super::pull::{self, Puller};
 use super::settings::Probes;
 use super::state::State;
 use crate::docker::{self, Docker};
+use crate::host::witness::Witness;
 use crate::pulse::{Beat, Pulse};
 use futures_util::future::BoxFuture;
 use std::time::{Duration, SystemTime};
@@ -50,7 +49,7 @@ pub struct Task {
     hints: mpsc::Receiver<Hint>,
     mind: Mind,
     doing: Option<Doing>,
-    tidying: Option<BoxFuture<'static, Result<Tidied, docker::Error>>>,
+    tidying: Option<BoxFuture<'static, Result<bool, docker::Error>>>,
     progress: (
         watch::Sender<pull::Progress>,
         watch::Receiver<pull::Progress>,
@@ -58,6 +57,8 @@ pub struct Task {
     probes: Attendance,
     double: Attendance,
     draining: Option<(String, drain::Watch)>,
+    /// Of the run that it names.
+    witness: Option<(String, Witness)>,
     reported: Option<Report>,
     beat: Beat,
 }
@@ -79,12 +80,14 @@ enum Heard {
     Stop,
     Wanted(bool),
     Done(Box<Outcome>),
-    Tidied(Result<Tidied, docker::Error>),
+    Tidied(Result<bool, docker::Error>),
     Hint(Option<Hint>),
     Progress,
     Health,
     DoubleHealth,
     Connections(drain::Count),
+    /// Its main process is no more; whether memory was too short before.
+    Ended(bool),
     Timer,
 }
 
@@ -107,6 +110,7 @@ impl Task {
             probes: Attendance::none(),
             double: Attendance::none(),
             draining: None,
+            witness: None,
             reported: None,
             wanted,
             hints,
@@ -158,7 +162,19 @@ impl Task {
                 Heard::Connections(count) => {
                     self.mind.connections(count.open, count.quiet, &moment());
                 }
-                Heard::Timer => continue,
+                Heard::Ended(starved) => {
+                    // The run is remembered: nobody watches over it any more.
+                    if starved {
+                        self.mind.starved();
+                    }
+                    continue;
+                }
+                Heard::Timer => {
+                    if let Some((_, witness)) = &mut self.witness {
+                        witness.look();
+                    }
+                    continue;
+                }
             }
             self.attend();
             self.tell().await;
@@ -171,6 +187,7 @@ impl Task {
         let doing = &mut self.doing;
         let tidying = &mut self.tidying;
         let draining = &mut self.draining;
+        let witness = &mut self.witness;
         let probed = self.probes.of.is_some();
         let doubled = self.double.of.is_some();
         tokio::select! {
@@ -179,6 +196,7 @@ impl Task {
             outcome = async { match doing { Some(doing) => (&mut doing.work).await, None => std::future::pending().await } } => Heard::Done(Box::new(outcome)),
             answer = async { match tidying { Some(work) => work.await, None => std::future::pending().await } } => Heard::Tidied(answer),
             count = async { match draining { Some((_, watch)) => watch.next().await, None => std::future::pending().await } } => Heard::Connections(count),
+            starved = async { match witness { Some((_, witness)) => witness.end().await, None => std::future::pending().await } } => Heard::Ended(starved),
             hint = self.hints.recv(), if open => Heard::Hint(hint),
             Ok(()) = self.progress.1.changed() => Heard::Progress,
             Ok(()) = self.probes.health.changed(), if probed => Heard::Health,
@@ -263,9 +281,8 @@ impl Task {
         };
         if at <= now {
             let (name, id) = (self.mind.name().to_owned(), held.id.clone());
-            let dead = self.mind.tidying();
-            let docker = self.ground.docker.clone();
-            self.tidying = Some(Box::pin(act::tidy(docker, name, id, dead)));
+            self.mind.tidying();
+            self.tidying = Some(Box::pin(act::tidy(self.ground.docker.clone(), name, id)));
         }
     }
 
@@ -278,6 +295,13 @@ impl Task {
             .follow(name, self.mind.attended(), probes, docker);
         self.double
             .follow(name, self.mind.attended_double(), probes, docker);
+        let run = self.mind.process().map(|(run, ..)| run);
+        if self.witness.as_ref().map(|(of, _)| of.as_str()) != run {
+            self.witness = self
+                .mind
+                .process()
+                .and_then(|(run, id, pid)| Some((run.to_owned(), Witness::over(pid, id)?)));
+        }
         let drained = self.mind.drained();
         let is_watched = match (&self.draining, drained) {
             (Some((run, _)), Some(held)) => *run == held.run,

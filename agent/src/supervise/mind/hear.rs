@@ -418,7 +418,7 @@ impl Mind {
             return;
         }
         match event.what {
-            events::What::Oom => self.oom = true,
+            events::What::Oom => self.starved(),
             events::What::Killed => {
                 self.signalled |= self.state.running().is_some();
             }
@@ -447,6 +447,11 @@ impl Mind {
             }
             events::What::Started => {}
         }
+    }
+
+    /// The kernel has killed something in this run for want of memory.
+    pub fn starved(&mut self) {
+        self.oom = true;
     }
 
     fn exited(&mut self, code: i64, class: ExitClass, at: Option<SystemTime>, moment: &Moment) {
@@ -490,10 +495,6 @@ impl Mind {
             self.entry.buried = held.run.clone();
         }
         let class = exit.class;
-        if class == ExitClass::Signal && code == KILLED {
-            self.unexplained = self.held.as_ref().map(|held| held.id.clone());
-            self.tidy_at = Some(moment.at + TIDY_AFTER);
-        }
         self.entry.last_exit = Some(SavedExit::of(&Exit { code, class, at }));
         let completed = self.now.completes && class == ExitClass::Clean;
         let wanted_so = matches!(self.state, State::Draining { .. }) || class == ExitClass::Stopped;

@@ -17,7 +17,7 @@ mod work;
 
 pub use describe::Report;
 pub use trial::Trial;
-pub use work::{Attended, FetchError, Held, Launch, Next, Note, Outcome, Repair, Tidied, Work};
+pub use work::{Attended, FetchError, Held, Launch, Next, Note, Outcome, Repair, Work};
 
 use super::act;
 use super::body;
@@ -116,8 +116,6 @@ pub struct Mind {
     repairing: bool,
     /// Limits that were found and are not those of the config; Docker has been told.
     unlimited: Option<Limits>,
-    /// Killed by a signal of which no event says why: Docker may know by now.
-    unexplained: Option<String>,
     tidy_at: Option<Instant>,
     prev_taken: bool,
     look_at: Option<Instant>,
@@ -157,7 +155,6 @@ impl Mind {
             repair: Vec::new(),
             repairing: false,
             unlimited: None,
-            unexplained: None,
             tidy_at: None,
             prev_taken: false,
             look_at: now.docker.then_some(moment.at),
@@ -301,6 +298,12 @@ impl Mind {
     pub fn attended(&self) -> Option<Attended> {
         let passed = self.state.running()?.started;
         self.held.as_ref().map(|held| attended(held, passed))
+    }
+
+    /// The run, id and main process of what runs.
+    pub fn process(&self) -> Option<(&str, &str, i64)> {
+        let held = self.held.as_ref().filter(|held| !held.dead)?;
+        Some((&held.run, &held.id, held.pid?))
     }
 
     /// The one beside it, while it has to prove itself.

@@ -1,9 +1,8 @@
-//! Dead generations: when they are cleared away, and what the last one has to tell.
+//! Dead generations: when they are cleared away.
 
-use super::{Held, Mind, Moment, Tidied};
+use super::{Held, Mind, Moment};
 use crate::chain::Chain;
 use crate::docker;
-use crate::supervise::ExitClass;
 use crate::supervise::state::State;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,35 +25,19 @@ impl Mind {
         }
     }
 
-    /// The task has begun to clear away; the id of one whose death is to be looked into.
-    pub fn tidying(&mut self) -> Option<String> {
+    /// The task has begun to clear away.
+    pub fn tidying(&mut self) {
         self.tidy_at = None;
-        self.unexplained.take()
     }
 
-    /// Dead generations have been cleared away.
-    pub fn tidied(&mut self, answer: Result<Tidied, docker::Error>, moment: &Moment) {
+    /// Whether a dead generation is kept under `<name>.prev`.
+    pub fn tidied(&mut self, answer: Result<bool, docker::Error>, moment: &Moment) {
         match answer {
-            Ok(tidied) => {
-                self.prev_taken = tidied.kept;
-                if tidied.was_oom {
-                    self.explain_oom();
-                }
-            }
+            Ok(kept) => self.prev_taken = kept,
             Err(error) => {
                 tracing::debug!(container = self.name(), error = %Chain(&error), "dead generation stays for now");
                 self.tidy_at = Some(moment.at + TIDY_AGAIN.mul_f64(0.8 + 0.4 * moment.spread));
             }
         }
-    }
-
-    /// Docker's flag came too late for its events, or an event was lost.
-    fn explain_oom(&mut self) {
-        let Some(last) = &mut self.entry.last_exit else {
-            return;
-        };
-        last.class = ExitClass::Oom.word().into();
-        tracing::warn!(container = self.name(), "it had died for want of memory");
-        self.record("its last exit was oom");
     }
 }

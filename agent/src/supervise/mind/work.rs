@@ -100,15 +100,6 @@ impl Outcome {
     }
 }
 
-/// What clearing away dead generations has found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tidied {
-    /// One is kept under `<name>.prev`.
-    pub kept: bool,
-    /// The one that was asked about died for want of memory.
-    pub was_oom: bool,
-}
-
 /// A pull that brought nothing.
 #[derive(Debug)]
 pub struct FetchError {

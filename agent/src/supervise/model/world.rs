@@ -3,7 +3,7 @@
 use super::docker::{Daemon, Life, NAME, Sim, lost};
 use crate::docker::events;
 use crate::supervise::memory::Entry;
-use crate::supervise::mind::{Goal, Hint, Mind, Moment, Next, Note, Outcome, Tidied, Wanted, Work};
+use crate::supervise::mind::{Goal, Hint, Mind, Moment, Next, Note, Outcome, Wanted, Work};
 use crate::supervise::probe::{Health, Verdict};
 use crate::supervise::settings::{
     Check, Container, Drain, Order, Probe, Probes, PullPolicy, Takeover, Update,
@@ -440,14 +440,10 @@ impl World {
         }
         let tidy = self.mind.tidy_due().filter(|(at, _)| *at <= self.now);
         if let Some(id) = tidy.map(|(_, held)| held.id.clone()) {
-            let dead = self.mind.tidying();
-            let dead = dead.and_then(|id| self.daemon.inspect(&id));
-            let tidied = Tidied {
-                was_oom: dead.is_some_and(|one| one.oom_killed),
-                kept: self.daemon.tidy(&id),
-            };
+            self.mind.tidying();
+            let kept = self.daemon.tidy(&id);
             let moment = self.moment();
-            self.mind.tidied(Ok(tidied), &moment);
+            self.mind.tidied(Ok(kept), &moment);
         }
     }
 
