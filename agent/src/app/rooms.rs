@@ -263,7 +263,9 @@ impl Rooms {
         self.start("jobs", ready.jobs.run(intake.clone()));
         let beat = self.pulse.register("host", machine::room::ALLOWANCE);
         self.start("host", ready.machine.run(beat, intake.clone()));
-        let beat = self.pulse.register("docker revival", machine::revival::ALLOWANCE);
+        let beat = self
+            .pulse
+            .register("docker revival", machine::revival::ALLOWANCE);
         self.start("docker revival", ready.revival.run(beat, intake.clone()));
         let allowance = housekeeping::ALLOWANCE + self.settings.docker.timeout * 5;
         let beat = self.pulse.register("housekeeping", allowance);

@@ -2,8 +2,8 @@
 
 use super::rooms::Rooms;
 use crate::control::protocol::{
-    Config, Container, Docker, Exit, Fact, Host, Job, JobRecord, JobRun, Logs, Metrics, Output, Pull,
-    Status, Update,
+    Config, Container, Docker, Exit, Fact, Host, Job, JobRecord, JobRun, Logs, Metrics, Output,
+    Pull, Status, Update,
 };
 use crate::control::serve::Snapshot;
 use crate::facts::Facts;

@@ -34,39 +34,36 @@ mod tests {
     use crate::pulse::Pulse;
     use std::sync::Arc;
     use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::JoinHandle;
     use std::time::Duration;
     use tokio_util::sync::CancellationToken;
 
-    /// Never gives its thread back.
-    struct Stuck;
+    struct Unasked;
 
-    impl Handler for Stuck {
+    impl Handler for Unasked {
         fn handle(&self, _: Request) -> ReplyFuture {
             Box::pin(std::future::ready(http::text(200, "never asked")))
         }
     }
 
     fn listener() -> Listener {
-        let address: Address = "127.0.0.1:0".parse().unwrap();
+        let address = Address::Tcp("127.0.0.1:0".parse().unwrap());
         crate::host::sockets::bind(&address).unwrap()
     }
 
     /// Serves on a thread of its own, which `hold` stops until its other end is dropped.
-    fn serve(pulse: &Pulse, hold: Receiver<()>) -> std::thread::JoinHandle<()> {
-        let beat = pulse.register("heartbeat on 127.0.0.1", http::BEAT * 2);
+    fn serve(pulse: &Pulse, hold: Receiver<()>, stop: CancellationToken) -> JoinHandle<()> {
+        let allowance = http::BEAT + Duration::from_millis(500);
+        let beat = pulse.register("heartbeat on 127.0.0.1", allowance);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let stop = CancellationToken::new();
-                let serve = http::serve(listener(), None, Arc::new(Stuck), beat, stop.clone());
-                let block = async {
-                    let _ = hold.recv();
-                    tokio::time::sleep(http::BEAT * 2).await;
-                    stop.cancel();
-                };
+                let serve = http::serve(listener(), None, Arc::new(Unasked), beat, stop);
+                // What a loop must never do.
+                let block = async { hold.recv().unwrap_err() };
                 tokio::join!(serve, block);
             });
         })
@@ -78,13 +75,15 @@ mod tests {
         let mut watchdog = Watchdog::default();
         let (release, hold): (Sender<()>, _) = channel();
         assert!(watchdog.may_be_fed(&pulse));
-        let server = serve(&pulse, hold);
+        let stop = CancellationToken::new();
+        let server = serve(&pulse, hold, stop.clone());
         let other = pulse.register("log writer", Duration::from_secs(600));
         until(|| !watchdog.may_be_fed(&pulse));
         assert_eq!(watchdog.silent, ["heartbeat on 127.0.0.1"]);
         other.beat();
         drop(release);
         until(|| watchdog.may_be_fed(&pulse));
+        stop.cancel();
         server.join().unwrap();
     }
 

@@ -91,7 +91,10 @@ impl Counts {
             .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
             .and_then(|since| i64::try_from(since.as_secs()).ok());
         match seconds {
-            Some(seconds) => self.last_checked.with_label_values::<&str>(&[]).set(seconds),
+            Some(seconds) => self
+                .last_checked
+                .with_label_values::<&str>(&[])
+                .set(seconds),
             None => self.last_checked.reset(),
         }
     }

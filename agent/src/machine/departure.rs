@@ -207,7 +207,13 @@ mod tests {
 
     #[test]
     fn the_margin_is_a_tenth_within_bounds() {
-        for (patience, used) in [(0, 0), (200, 0), (1000, 700), (5000, 4500), (120_000, 117_000)] {
+        for (patience, used) in [
+            (0, 0),
+            (200, 0),
+            (1000, 700),
+            (5000, 4500),
+            (120_000, 117_000),
+        ] {
             let used = Duration::from_millis(used);
             assert_eq!(within(Duration::from_millis(patience)), used);
         }

@@ -188,11 +188,17 @@ impl Revival {
             match (act, done) {
                 (Act::Reset(_), Ok(())) => {}
                 (Act::Start(_), Ok(())) => {
-                    self.counts.revivals.with_label_values(&[unit, "started"]).inc();
+                    self.counts
+                        .revivals
+                        .with_label_values(&[unit, "started"])
+                        .inc();
                     self.record(unit, of, &format!("reset and started, try {number}"));
                 }
                 (_, Err(error)) => {
-                    self.counts.revivals.with_label_values(&[unit, "refused"]).inc();
+                    self.counts
+                        .revivals
+                        .with_label_values(&[unit, "refused"])
+                        .inc();
                     let why = format!("cannot be started, try {number}: {}", Chain(&error));
                     self.record(unit, of, &why);
                     return Ok(());
@@ -234,7 +240,11 @@ async fn units(session: &Session) -> Result<[Unit; 2], BusError> {
 
 /// Whether it is the socket that docker.socket listens on.
 fn is_systemds(socket: &Path) -> bool {
-    [Path::new("/run/docker.sock"), Path::new("/var/run/docker.sock")].contains(&socket)
+    [
+        Path::new("/run/docker.sock"),
+        Path::new("/var/run/docker.sock"),
+    ]
+    .contains(&socket)
 }
 
 #[cfg(test)]
@@ -274,12 +284,24 @@ mod tests {
             ),
             (unit("loaded", "active"), failed(), vec![]),
             // Stopped by somebody, on its way by itself, masked, not there.
-            (unit("loaded", "inactive"), unit("loaded", "inactive"), vec![]),
-            (unit("loaded", "activating"), unit("loaded", "active"), vec![]),
+            (
+                unit("loaded", "inactive"),
+                unit("loaded", "inactive"),
+                vec![],
+            ),
+            (
+                unit("loaded", "activating"),
+                unit("loaded", "active"),
+                vec![],
+            ),
             (unit("masked", "failed"), unit("masked", "failed"), vec![]),
             (unit("not-found", "inactive"), Unit::default(), vec![]),
         ] {
-            assert_eq!(decide(&service, &socket), expected, "{service:?} {socket:?}");
+            assert_eq!(
+                decide(&service, &socket),
+                expected,
+                "{service:?} {socket:?}"
+            );
         }
     }
 

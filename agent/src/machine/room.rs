@@ -73,11 +73,7 @@ enum Heard {
 }
 
 impl Machine {
-    pub(super) fn new(
-        parts: Parts,
-        sender: watch::Sender<Arc<Status>>,
-        counts: Counts,
-    ) -> Machine {
+    pub(super) fn new(parts: Parts, sender: watch::Sender<Arc<Status>>, counts: Counts) -> Machine {
         Machine {
             login: Login1::new(parts.bus.clone()),
             systemd: Systemd1::new(parts.bus.clone()),
@@ -288,7 +284,11 @@ impl Machine {
             Some(at) => self.told[at].1 = text.clone(),
             None => self.told.push((with, text.clone())),
         }
-        info!(with, error = text, "cannot be asked, looked for in the background");
+        info!(
+            with,
+            error = text,
+            "cannot be asked, looked for in the background"
+        );
     }
 
     fn publish(&mut self) {

@@ -228,7 +228,10 @@ fn host(status: &Status) -> String {
         Some(word) => format!("  systemd {word}"),
         None => String::new(),
     };
-    format!("HOST        docker {word}{systemd}{disk}{}\n", reboot(&status.host))
+    format!(
+        "HOST        docker {word}{systemd}{disk}{}\n",
+        reboot(&status.host)
+    )
 }
 
 /// Nothing on a host where nobody could tell.

@@ -151,15 +151,24 @@ fn the_host_line_says_what_is_known_of_updates_and_reboots() {
         update: Some(update("downloading")),
         ..Host::default()
     });
-    assert!(downloading.contains("  systemd degraded  "), "{downloading}");
-    assert!(downloading.ends_with("  update: 4593.2.0 43 %"), "{downloading}");
+    assert!(
+        downloading.contains("  systemd degraded  "),
+        "{downloading}"
+    );
+    assert!(
+        downloading.ends_with("  update: 4593.2.0 43 %"),
+        "{downloading}"
+    );
     let needed = line(Host {
         update: Some(update("updated_need_reboot")),
         reboot_required: true,
         reboot_reason: Some("update 4593.2.0 is installed".into()),
         ..Host::default()
     });
-    assert!(needed.ends_with("  reboot: needed, update 4593.2.0 is installed"), "{needed}");
+    assert!(
+        needed.ends_with("  reboot: needed, update 4593.2.0 is installed"),
+        "{needed}"
+    );
     let leaving = line(Host {
         shutting_down: true,
         ..Host::default()
