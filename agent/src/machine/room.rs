@@ -140,8 +140,9 @@ impl Machine {
                 self.look_at = self.look_at.min(now + AGAIN);
             }
             Some((_, member)) => {
-                if member == "NameOwnerChanged" {
-                    // logind may not know any more what we hold.
+                let owner = signals::owner(message);
+                if member == "NameOwnerChanged" && owner.as_deref() == Some(login1::SERVICE) {
+                    // It may not know any more what we hold.
                     self.departure = departure::next(self.departure, Event::Lost, now).0;
                 }
                 self.look_at = now;

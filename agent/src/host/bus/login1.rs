@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const SERVICE: &str = "org.freedesktop.login1";
+pub const SERVICE: &str = "org.freedesktop.login1";
 const MANAGER: Object<'static> = Object {
     service: SERVICE,
     path: "/org/freedesktop/login1",

@@ -64,6 +64,13 @@ impl Signals {
     }
 }
 
+/// Whose name has come or gone, where it is `NameOwnerChanged`.
+pub fn owner(message: &Message) -> Option<String> {
+    let body = message.body();
+    let changed: Result<(&str, &str, &str), _> = body.deserialize();
+    changed.ok().map(|(name, _, _)| name.to_owned())
+}
+
 /// Name of the interface and the member: `org.freedesktop.login1.Manager`, `PrepareForShutdown`.
 pub fn name(message: &Message) -> Option<(String, String)> {
     let header = message.header();
