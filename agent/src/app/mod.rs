@@ -53,7 +53,8 @@ pub fn run(origin: config::Origin) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot watch signals")?;
         let rooms = Rooms::open(origin, loaded, inherited, telemetry)?;
-        serve(rooms, &mut signals, &notify).await
+        // On the heap: it holds every room until it is spawned.
+        Box::pin(serve(rooms, &mut signals, &notify)).await
     });
     // A statfs on a dead mount may hold a blocking thread: never wait for it.
     runtime.shutdown_background();
