@@ -493,3 +493,45 @@ fn newer_systemd_scores_the_unit_as_well() {
     assert!(findings.status.success());
     assert_eq!(String::from_utf8_lossy(&findings.stderr), "");
 }
+
+/// Only cgroups of version 1 can freeze a thread.
+#[test]
+fn a_loop_that_hangs_is_named_and_systemd_restarts_the_agent() {
+    if !std::path::Path::new("/sys/fs/cgroup/freezer").is_dir() {
+        println!("left out: this machine has no freezer of cgroup version 1");
+        return;
+    }
+    let machine = Machine::start(CONFIG);
+    let host = &machine.host;
+    machine.until("the agent is up", |status| status["healthy"] == true);
+    let pid = host.property("agent", "MainPID");
+    let group = format!("/sys/fs/cgroup/freezer/{}", host.name());
+    let freeze = format!(
+        "mkdir {group}; cd /proc/{pid}/task; \
+         echo $(grep -lx 'log writer' */comm | cut -d/ -f1) >{group}/tasks; \
+         echo FROZEN >{group}/freezer.state"
+    );
+    host.shell(&freeze);
+    let named = wait::until_within(Duration::from_secs(120), "the log writer is named", || {
+        let text = host.property("agent", "StatusText");
+        text.contains("no sign of life from log writer")
+            .then_some(text)
+    });
+    assert!(named.starts_with("degraded: "), "{named}");
+    let live = http::get(machine.address(8081), "/livez", &[]).unwrap();
+    assert_eq!(live.status, 503, "{}", live.text());
+    wait::until("systemd loses patience", || {
+        let log = host.shell("journalctl -u agent -o cat --no-pager");
+        let told = log.matches("no sign of life, the watchdog is not fed");
+        assert!(told.count() <= 1, "{log}");
+        log.contains("Watchdog timeout").then_some(())
+    });
+    host.shell(&format!("echo THAWED >{group}/freezer.state"));
+    wait::until("another agent runs", || {
+        let is_new = host.property("agent", "MainPID") != pid;
+        let is_up = host.property("agent", "ActiveState") == "active";
+        (is_new && is_up).then_some(())
+    });
+    machine.until("all is well", |status| status["healthy"] == true);
+    host.shell(&format!("rmdir {group}"));
+}

@@ -164,17 +164,17 @@ impl Rooms {
             jobs: jobs.clone(),
             registry: registry.clone(),
         });
-        let bus = Bus::system();
+        // A bus for each: a call that hangs costs those who share its connection.
         let (machine, machine_room, revival) = machine::new(machine::Parts {
             settings: settings.machine.clone(),
-            bus: bus.clone(),
+            bus: Bus::system(),
             supervise: supervise.clone(),
             docker_socket: settings.docker.socket.clone(),
             reboot_file: machine::REBOOT_REQUIRED.into(),
             registry: registry.clone(),
         });
         let units = &settings.metrics.options.systemd;
-        let (asker, units) = metrics::systemd::open(units, Systemd1::new(bus));
+        let (asker, units) = metrics::systemd::open(units, Systemd1::new(Bus::system()));
         let metrics = Metrics::new(&settings.metrics, registry, &asker);
         let units = settings.metrics.has("systemd").then_some(units);
         let container_metrics = (!containers_listeners.is_empty()).then(|| {

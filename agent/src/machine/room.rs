@@ -28,8 +28,10 @@ use zbus::Message;
 const LOOK: Duration = Duration::from_secs(30);
 /// Between looks that update_engine's progress brings about.
 const AGAIN: Duration = Duration::from_secs(1);
-/// For all that one look asks.
+/// For what a look asks of logind.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For the rest of it: a shutdown may be announced meanwhile.
+const REST: Duration = Duration::from_secs(1);
 /// Between tries to reach a bus.
 const RECONNECT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// The loop's promise to the watchdog.
@@ -190,6 +192,7 @@ impl Machine {
             }
             Err(error) => self.trouble("logind", Some(error)),
         }
+        let by = Instant::now() + REST;
         let update = self.updates.status(by).await;
         self.trouble("update_engine", update.as_ref().err());
         self.status.update = update.unwrap_or_default();
@@ -253,15 +256,18 @@ impl Machine {
                 }
             }
             Act::LetGo => {
-                let left = self.supervise.status();
-                let left = left.containers.iter().filter(|one| one.phase.may_run());
+                let status = self.supervise.status();
+                let left = status.containers.iter().filter(|one| one.phase.may_run());
                 let left: Vec<&str> = left.map(|one| one.name.as_str()).collect();
                 self.inhibitor = None;
+                let names = left.join(", ");
                 if left.is_empty() {
                     info!("containers have stopped, the host may go down");
+                } else if status.docker.reachable == Some(false) {
+                    warn!(left = names, "docker does not answer, the host goes down");
                 } else {
                     warn!(
-                        left = left.join(", "),
+                        left = names,
                         "logind waits no longer (InhibitDelayMaxSec=), the host goes down"
                     );
                 }
