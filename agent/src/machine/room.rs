@@ -32,6 +32,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For the rest of it: a shutdown may be announced meanwhile.
 const REST: Duration = Duration::from_secs(1);
+/// A container's grace alone is 10 s by default; logind's own delay is 5 s.
+const SHORT: Duration = Duration::from_secs(15);
 /// Between tries to reach a bus.
 const RECONNECT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// The loop's promise to the watchdog.
@@ -60,6 +62,8 @@ pub struct Machine {
     signals: Option<Signals>,
     departure: Departure,
     inhibitor: Option<Inhibitor>,
+    /// logind's, as it last said.
+    patience: Duration,
     look_at: Instant,
     n_failures: u32,
     /// Troubles that have been told and are not over, by whom they are with.
@@ -89,6 +93,7 @@ impl Machine {
             signals: None,
             departure: Departure::default(),
             inhibitor: None,
+            patience: Duration::ZERO,
             look_at: Instant::now(),
             n_failures: 0,
             told: Vec::new(),
@@ -186,9 +191,14 @@ impl Machine {
         // First what cannot wait.
         let told = self.ask_logind(by).await;
         match &told {
-            Ok(event) => {
+            Ok((preparing, patience)) => {
                 self.trouble("logind", None);
-                self.feed(*event).await;
+                self.patience = *patience;
+                let told = Event::Told {
+                    preparing: *preparing,
+                    patience: *patience,
+                };
+                self.feed(told).await;
             }
             Err(error) => self.trouble("logind", Some(error)),
         }
@@ -208,11 +218,10 @@ impl Machine {
         }
     }
 
-    async fn ask_logind(&self, by: Instant) -> Result<Event, BusError> {
-        Ok(Event::Told {
-            preparing: self.login.is_preparing(by).await?,
-            patience: self.login.longest_delay(by).await?,
-        })
+    /// Whether a shutdown has begun, and how long it waits.
+    async fn ask_logind(&self, by: Instant) -> Result<(bool, Duration), BusError> {
+        let preparing = self.login.is_preparing(by).await?;
+        Ok((preparing, self.login.longest_delay(by).await?))
     }
 
     async fn feed(&mut self, event: Event) {
@@ -237,7 +246,16 @@ impl Machine {
                     self.inhibitor = Some(inhibitor);
                     let inhibited = departure::next(self.departure, Event::Inhibited, by);
                     self.departure = inhibited.0;
-                    info!("a shutdown of the host waits for the containers");
+                    let within = departure::within(self.patience);
+                    if within < SHORT {
+                        warn!(
+                            ?within,
+                            "a shutdown of the host hardly waits for the containers: \
+                             raise logind's InhibitDelayMaxSec="
+                        );
+                    } else {
+                        info!(?within, "a shutdown of the host waits for the containers");
+                    }
                 }
             }
             Act::Stop { within } => {

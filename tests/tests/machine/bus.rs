@@ -1,13 +1,15 @@
 //! logind's shutdown and update_engine's status, over the system bus.
 
-use crate::{CONFIG, CONTAINERS, ENGINE, Machine, all_well};
+use crate::{CONFIG, CONTAINERS, ENGINE, Machine, all_well, plan};
 use std::time::Instant;
-use tests::systemd_host::AGENT;
+use tests::systemd_host::{AGENT, Cgroups};
 use tests::{http, wait};
 
 #[test]
 fn a_reboot_waits_for_the_containers_and_brings_them_back() {
-    let machine = Machine::start(&format!("{CONFIG}{CONTAINERS}"));
+    // As on Flatcar.
+    let plan = plan().cgroups(Cgroups::V2);
+    let machine = Machine::boot(plan, &format!("{CONFIG}{CONTAINERS}"));
     let host = &machine.host;
     machine.until("all is well", |status| {
         all_well(status) && status["host"]["shutdown_inhibited"] == true
@@ -102,6 +104,13 @@ fn what_update_engine_says_and_a_reboot_that_is_needed_are_shown() {
         status["host"]["update"]["operation"] == "downloading"
     });
     assert_eq!(status["host"]["reboot_required"], false);
+    let update = serde_json::json!({
+        "operation": "downloading",
+        "progress": 0.25,
+        "new_version": "4593.2.0",
+        "last_checked": "2026-09-21T14:13:20Z",
+    });
+    assert_eq!(status["host"]["update"], update);
     host.write("/run/operation", "UPDATED_NEED_REBOOT");
     let status = machine.until("a reboot is needed", |status| {
         status["host"]["reboot_required"] == true

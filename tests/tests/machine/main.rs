@@ -92,8 +92,12 @@ struct Machine {
 impl Machine {
     /// Boots, and starts the agent with that config.
     fn start(config: &str) -> Machine {
+        Machine::boot(plan(), config)
+    }
+
+    fn boot(plan: Plan, config: &str) -> Machine {
         make_image();
-        let host = plan().file("/etc/agent/agent.toml", config).boot();
+        let host = plan.file("/etc/agent/agent.toml", config).boot();
         host.shell("systemd-sysusers; docker import -c 'ENTRYPOINT [\"/app\"]' /images/app.tar agent-test/app:1");
         let machine = Machine {
             host,
