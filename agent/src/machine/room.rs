@@ -26,7 +26,9 @@ use zbus::Message;
 
 /// Between looks.
 const LOOK: Duration = Duration::from_secs(30);
-/// Between looks that update_engine's progress brings about.
+/// Between looks at least, whatever is signalled.
+const GAP: Duration = Duration::from_millis(100);
+/// More between those that update_engine's progress brings about.
 const AGAIN: Duration = Duration::from_secs(1);
 /// For what a look asks of logind.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,6 +67,7 @@ pub struct Machine {
     /// logind's, as it last said.
     patience: Duration,
     look_at: Instant,
+    looked_at: Instant,
     n_failures: u32,
     /// Troubles that have been told and are not over, by whom they are with.
     told: Vec<(&'static str, String)>,
@@ -95,6 +98,7 @@ impl Machine {
             inhibitor: None,
             patience: Duration::ZERO,
             look_at: Instant::now(),
+            looked_at: Instant::now(),
             n_failures: 0,
             told: Vec::new(),
         }
@@ -123,6 +127,7 @@ impl Machine {
                     Heard::Signal(None) => {
                         warn!("the connection to the system bus has ended");
                         self.lose();
+                        self.publish();
                     }
                     Heard::Rested => self.feed(Event::Rested).await,
                     Heard::Due => {
@@ -139,28 +144,31 @@ impl Machine {
         }
     }
 
-    /// A signal says that there is something to ask, not what.
+    /// A signal says that there is something to ask, not what; however many there are.
     fn hear(&mut self, message: &Message) {
-        let now = Instant::now();
-        match signals::name(message) {
-            Some((interface, _)) if interface.starts_with("com.coreos.update1") => {
-                self.look_at = self.look_at.min(now + AGAIN);
-            }
-            Some((_, member)) => {
-                let owner = signals::owner(message);
-                if member == "NameOwnerChanged" && owner.as_deref() == Some(login1::SERVICE) {
+        let soon = (self.looked_at + GAP).max(Instant::now());
+        let Some((interface, member)) = signals::name(message) else {
+            return;
+        };
+        let look_at = match (interface.as_str(), member.as_str()) {
+            (login1::INTERFACE, _) => soon,
+            (_, "NameOwnerChanged") => {
+                if signals::owner(message).as_deref() == Some(login1::SERVICE) {
                     // It may not know any more what we hold.
-                    self.departure = departure::next(self.departure, Event::Lost, now).0;
+                    self.departure = departure::next(self.departure, Event::Lost, soon).0;
                 }
-                self.look_at = now;
+                soon
             }
-            None => {}
-        }
+            (update1::INTERFACE, _) => soon + AGAIN,
+            _ => return,
+        };
+        self.look_at = self.look_at.min(look_at);
     }
 
     fn lose(&mut self) {
         let now = Instant::now();
         self.signals = None;
+        self.status.bus = Some(false);
         self.departure = departure::next(self.departure, Event::Lost, now).0;
         self.look_at = now + RECONNECT.jittered(self.n_failures, fastrand::f64());
         self.n_failures = self.n_failures.saturating_add(1);
@@ -168,7 +176,8 @@ impl Machine {
 
     async fn look(&mut self) {
         let by = Instant::now() + PATIENCE;
-        self.look_at = Instant::now() + LOOK;
+        self.looked_at = Instant::now();
+        self.look_at = self.looked_at + LOOK;
         // In memory, as /run is.
         self.status.reboot_file = self.reboot_file.exists();
         if self.signals.is_none() {
@@ -177,7 +186,6 @@ impl Machine {
                 Err(error) => {
                     self.trouble("system bus", Some(&error));
                     self.lose();
-                    self.status.bus = Some(false);
                     self.status.systemd = None;
                     self.status.update = None;
                     self.publish();

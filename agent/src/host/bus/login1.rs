@@ -14,7 +14,7 @@ const MANAGER: Object<'static> = Object {
     service: SERVICE,
     path: "/org/freedesktop/login1",
 };
-const INTERFACE: &str = "org.freedesktop.login1.Manager";
+pub const INTERFACE: &str = "org.freedesktop.login1.Manager";
 
 /// A shutdown begins, or has been called off.
 pub const PREPARE: &str = "type='signal',sender='org.freedesktop.login1',\

@@ -11,7 +11,7 @@ const MANAGER: Object<'static> = Object {
     service: SERVICE,
     path: "/com/coreos/update1",
 };
-const INTERFACE: &str = "com.coreos.update1.Manager";
+pub const INTERFACE: &str = "com.coreos.update1.Manager";
 const BUS: Object<'static> = Object {
     service: "org.freedesktop.DBus",
     path: "/org/freedesktop/DBus",
