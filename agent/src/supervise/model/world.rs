@@ -167,8 +167,6 @@ impl World {
             (7, Some(id)) => {
                 self.change(&id, |one| one.restarts_by_itself = true);
                 self.daemon.tell(&id, events::What::Updated);
-                // Lost news of it are made up for by the slow look only.
-                self.quiet_drift |= self.lossy || !self.wanted.docker;
             }
             (8, _) => {
                 if let Some(id) = any {
@@ -474,9 +472,14 @@ impl World {
     /// Events arrive, late, twice, in another order, or not at all.
     fn deliver(&mut self) {
         let told: Vec<events::Event> = self.daemon.told.drain(..).collect();
-        if self.wanted.docker {
+        // Lost news of drift are made up for by the slow look only.
+        let is_drift = |event: &events::Event| matches!(event.what, events::What::Updated);
+        if !self.wanted.docker {
+            self.quiet_drift |= told.iter().any(is_drift);
+        } else {
             for event in told {
                 if self.lossy && self.rng.u32(0..3) == 0 {
+                    self.quiet_drift |= is_drift(&event);
                     continue;
                 }
                 let late = if self.lossy { 3_000 } else { 50 };
