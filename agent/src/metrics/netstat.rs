@@ -19,7 +19,10 @@ use std::time::Instant;
 /// when they are true: `process_*` shows them as well, and the kernel sums some 400 counters for
 /// each reading.
 #[derive(Clone, Default)]
-pub struct Octets(Arc<Mutex<Option<(Instant, [f64; 2])>>>);
+pub struct Octets(Arc<Mutex<Option<Reading>>>);
+
+/// Both, and when they were read.
+type Reading = (Instant, [f64; 2]);
 
 impl Octets {
     /// As they were at `begun` or later, where somebody has read them since.
