@@ -6,11 +6,17 @@ use tests::wait;
 
 pub const SCENARIOS: &[Scenario] = &[
     ("the_agent_is_active_by_its_own_word", active),
-    ("presets_enable_the_agent_and_its_sockets_and_nothing_else", presets),
+    (
+        "presets_enable_the_agent_and_its_sockets_and_nothing_else",
+        presets,
+    ),
     ("the_five_units_of_before_stay_masked", masks),
     ("usr_is_read_only_and_nothing_of_the_agent_is_in_it", usr),
     ("logs_are_taken_before_the_first_container_runs", early_logs),
-    ("containers_come_up_though_nobody_has_started_docker", containers),
+    (
+        "containers_come_up_though_nobody_has_started_docker",
+        containers,
+    ),
     ("the_page_is_in_the_format_of_prometheus", page),
     ("the_heartbeat_is_200_once_all_is_well", heartbeat),
     ("status_is_for_root_and_the_group_agent_alone", rights),
@@ -29,8 +35,17 @@ fn active(host: &Host) {
 }
 
 fn presets(host: &Host) {
-    for unit in ["agent.service", "agent.socket", "agent-metrics.socket", "docker.socket"] {
-        assert_eq!(host.run(&["systemctl", "is-enabled", unit]).trim(), "enabled", "{unit}");
+    for unit in [
+        "agent.service",
+        "agent.socket",
+        "agent-metrics.socket",
+        "docker.socket",
+    ] {
+        assert_eq!(
+            host.run(&["systemctl", "is-enabled", unit]).trim(),
+            "enabled",
+            "{unit}"
+        );
     }
     let docker = host.output(&["systemctl", "is-enabled", "docker.service"]);
     assert_eq!(String::from_utf8_lossy(&docker.stdout).trim(), "disabled");
@@ -48,7 +63,15 @@ fn masks(host: &Host) {
 
 fn usr(host: &Host) {
     assert!(host.try_run(&["touch", "/usr/x"]).is_err());
-    let ours = host.run(&["find", "/usr", "-xdev", "-newer", "/etc/agent/agent.toml", "-name", "*agent*"]);
+    let ours = host.run(&[
+        "find",
+        "/usr",
+        "-xdev",
+        "-newer",
+        "/etc/agent/agent.toml",
+        "-name",
+        "*agent*",
+    ]);
     assert_eq!(ours, "");
     let pid = host.agent_pid();
     let program = host.run(&["readlink", &format!("/proc/{pid}/exe")]);
@@ -90,10 +113,17 @@ fn page(host: &Host) {
         let value = line.rsplit(' ').next().unwrap();
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
-    for family in ["node_cpu_seconds_total", "node_memory_MemTotal_bytes", "agent_container_up"] {
+    for family in [
+        "node_cpu_seconds_total",
+        "node_memory_MemTotal_bytes",
+        "agent_container_up",
+    ] {
         assert!(text.contains(&format!("# TYPE {family} ")), "{family}");
     }
-    assert!(text.contains("agent_container_up{container=\"app\"} 1"), "{text}");
+    assert!(
+        text.contains("agent_container_up{container=\"app\"} 1"),
+        "{text}"
+    );
 }
 
 fn heartbeat(host: &Host) {

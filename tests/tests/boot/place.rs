@@ -24,6 +24,9 @@ private_ip = "127.0.0.1"
 [cloud]
 imds = false
 
+[heartbeat]
+listen = ["0.0.0.0:8081"]
+
 [containers.app]
 image = "agent-test/app:1"
 environment = { GREETING = "hello" }
@@ -188,12 +191,11 @@ impl Host {
     }
 }
 
+/// Whether each of [`CONTAINERS`] runs and is well.
 pub fn all_well(status: &Value) -> bool {
-    let containers = status["containers"].as_array();
-    containers.is_some_and(|all| {
-        !all.is_empty()
-            && all
-                .iter()
-                .all(|one| one["well"] == true && one["state"] == "running")
+    let all = status["containers"].as_array();
+    let is_well = |one: &Value| one["well"] == true && one["state"] == "running";
+    CONTAINERS.iter().all(|name| {
+        all.is_some_and(|all| all.iter().any(|one| one["name"] == *name && is_well(one)))
     })
 }
