@@ -68,11 +68,7 @@ fn supervised(host: &Host) {
     fill(host);
     let (mains, agent) = (host.pids(), host.agent_pid());
     host.run(&["docker", "kill", "sensor"]);
-    wait::until("the sensor is back", || {
-        host.try_status().filter(crate::place::all_well)?;
-        let now = host.pids();
-        (now[1] != mains[1] && now[0] == mains[0]).then_some(())
-    });
+    host.wait_others(&mains, |at| at == 0);
     let page = host.get(METRICS, "/metrics").unwrap();
     assert_eq!(page.status, 200);
     assert_eq!(host.agent_pid(), agent);

@@ -17,7 +17,7 @@ use place::{CONFIG, Host, Scenario, play};
 use std::fs;
 use tests::program::workspace;
 
-/// What docs/host.md lists, in its order.
+/// What docs/boot.md lists, in its order.
 const GROUPS: [(&str, &[Scenario]); 6] = [
     ("a_fresh_host", fresh::SCENARIOS),
     ("the_life_of_an_agent", life::SCENARIOS),
@@ -59,7 +59,7 @@ fn upgrade_and_rollback() {
 
 #[test]
 fn each_scenario_is_on_its_page() {
-    let page = fs::read_to_string(workspace().join("docs/host.md")).unwrap();
+    let page = fs::read_to_string(workspace().join("docs/boot.md")).unwrap();
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let listed: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
     let played: Vec<&str> = GROUPS

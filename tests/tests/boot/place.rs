@@ -144,6 +144,20 @@ impl Host {
         self.run(&inspect).lines().map(str::to_owned).collect()
     }
 
+    /// Waits until all is well and those of these containers that are not to stay are others.
+    #[track_caller]
+    pub fn wait_others(&self, before: &[String], stays: impl Fn(usize) -> bool) {
+        wait::until("the containers are others, and well", || {
+            self.try_status().filter(all_well)?;
+            let now = self.pids();
+            let is_as_wanted = |(at, main): (usize, &String)| match stays(at) {
+                true => *main == before[at],
+                false => *main != before[at] && !main.ends_with(" 0"),
+            };
+            now.iter().enumerate().all(is_as_wanted).then_some(())
+        });
+    }
+
     pub fn agent_pid(&self) -> String {
         self.property("agent", "MainPID")
     }
