@@ -30,14 +30,16 @@ pub fn root(agent_toml: &str) -> TempDir {
 fn config(agent_toml: &str) -> Value {
     let program = binary();
     let address = ignition::serve(program.clone());
+    let mut drop_ins = vec![json!({ "name": "90-test.conf", "contents": FOR_TESTS })];
+    for name in names("agent.service.d") {
+        let content = read(&format!("agent.service.d/{name}"));
+        drop_ins.push(json!({ "name": name, "contents": content }));
+    }
     let mut units = vec![json!({
         "name": "agent.service",
         "enabled": true,
         "contents": read("agent.service"),
-        "dropins": [
-            { "name": "10-notify-reload.conf", "contents": read("agent.service.d/10-notify-reload.conf") },
-            { "name": "90-test.conf", "contents": FOR_TESTS },
-        ],
+        "dropins": drop_ins,
     })];
     for socket in SOCKETS {
         units.push(json!({ "name": socket, "enabled": true, "contents": read(socket) }));
@@ -45,26 +47,45 @@ fn config(agent_toml: &str) -> Value {
     for unit in OLD_UNITS {
         units.push(json!({ "name": unit, "mask": true }));
     }
+    let mut files = vec![
+        json!({
+            "path": AGENT,
+            "mode": 0o755,
+            "contents": {
+                "source": format!("http://{address}/agent"),
+                "verification": { "hash": ignition::hash(&program) },
+            },
+        }),
+        file("/etc/agent/agent.toml", agent_toml),
+        file("/etc/sysusers.d/agent.conf", &read("agent.sysusers.conf")),
+    ];
+    for name in names("logind.conf.d") {
+        let content = read(&format!("logind.conf.d/{name}"));
+        files.push(file(
+            &format!("/etc/systemd/logind.conf.d/{name}"),
+            &content,
+        ));
+    }
     json!({
         "ignition": { "version": "3.3.0" },
-        "storage": { "files": [
-            {
-                "path": AGENT,
-                "mode": 0o755,
-                "contents": {
-                    "source": format!("http://{address}/agent"),
-                    "verification": { "hash": ignition::hash(&program) },
-                },
-            },
-            file("/etc/agent/agent.toml", agent_toml),
-            file("/etc/sysusers.d/agent.conf", &read("agent.sysusers.conf")),
-        ] },
+        "storage": { "files": files },
         "systemd": { "units": units },
     })
 }
 
 fn file(path: &str, content: &str) -> Value {
     json!({ "path": path, "mode": 0o644, "contents": { "source": data_url(content) } })
+}
+
+/// What lies in a directory of `systemd/`; nothing where there is no such directory.
+fn names(directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(workspace().join("systemd").join(directory));
+    let entries = entries.into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
 }
 
 fn read(unit: &str) -> String {
