@@ -89,9 +89,12 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub name: String,
-    /// "added", "removed", "replaced", "kept", "updated in place"
+    /// "added", "removed", "replaced", "kept", [`KEPT_FOR_NOW`], "updated in place"
     pub what: &'static str,
 }
+
+/// What its files hold is not known before its task has read them.
+const KEPT_FOR_NOW: &str = "kept, replaced if its files have changed";
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CommandError {

@@ -16,7 +16,8 @@ use super::pull::Puller;
 use super::task::{Ground, Task};
 use super::watcher::{self, Notice};
 use super::{
-    Change, Command, Container, ContainerStatus, DockerStatus, Handle, Parts, Settings, Status,
+    Change, Command, Container, ContainerStatus, DockerStatus, Handle, KEPT_FOR_NOW, Parts,
+    Settings, Status,
 };
 use crate::chain::Chain;
 use crate::docker::Docker;
@@ -353,8 +354,10 @@ impl Supervisor {
                     if container.spec.reads_files() {
                         // Another Arc has the task look at them again.
                         member.container = Arc::new(container);
+                        KEPT_FOR_NOW
+                    } else {
+                        "kept"
                     }
-                    "kept"
                 }
                 Some(member) => {
                     let before = member.container.spec.hash(address.as_deref());

@@ -1,6 +1,7 @@
 //! The state machine as tables, the order of starts, and the room with a Docker
 //! that is not there.
 
+use super::spec::{EnvFile, EnvFormat};
 use super::state::{
     Action, Event, Exited, Failure, Policy, Running, Sight, Signal, State, Swap, Then, Wish,
 };
@@ -406,8 +407,13 @@ async fn status_and_orders_are_answered_while_docker_is_not_there_or_hangs() {
 #[tokio::test]
 async fn a_reload_says_what_it_replaces_and_what_it_leaves_running() {
     let dir = tempfile::tempdir().unwrap();
-    let [a, b, c] = ["a", "b", "c"].map(|name| container(name, &[]));
-    let containers = vec![a.clone(), b.clone(), c.clone()];
+    let [a, b, c, mut d] = ["a", "b", "c", "d"].map(|name| container(name, &[]));
+    d.spec.env_files = vec![EnvFile {
+        path: "/none".into(),
+        required: true,
+        format: EnvFormat::default(),
+    }];
+    let containers = vec![a.clone(), b.clone(), c.clone(), d.clone()];
     let (handle, supervisor) = super::new(parts(dir.path(), containers));
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
@@ -416,10 +422,11 @@ async fn a_reload_says_what_it_replaces_and_what_it_leaves_running() {
     changed.spec.image = "app:2".into();
     let mut retimed = c;
     retimed.stop_grace_period = Duration::from_secs(5);
-    let containers = vec![a, changed, retimed];
+    let containers = vec![a, changed, retimed, d];
     let changes = handle.reload(wanted(containers)).await.unwrap();
     let what: Vec<_> = changes.iter().map(|change| change.what).collect();
-    assert_eq!(what, ["kept", "replaced", "updated in place"]);
+    let of_files = "kept, replaced if its files have changed";
+    assert_eq!(what, ["kept", "replaced", "updated in place", of_files]);
     stop.cancel();
     tasks.join_all().await;
 }

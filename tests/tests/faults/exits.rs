@@ -1,8 +1,9 @@
 //! How containers end: the ladder of restarts, and the class that each end is given.
 
 use crate::place::{Stage, app, brief, message, restarts, seconds, wait_other, wait_state};
+use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tests::proxy::Call;
+use tests::proxy::{Call, Events};
 use tests::wait;
 
 #[test]
@@ -84,22 +85,36 @@ fn each_end_has_its_class_in_status_and_metrics() {
     }
 }
 
+/// Gives it a log line to make that is bigger than its memory.
+fn overeat(stage: &Stage, name: &str) {
+    let address = stage.daemon.inspect(name, ".NetworkSettings.IPAddress");
+    let address = format!("{address}:8080").parse().unwrap();
+    let _ = tests::http::get(address, "/log?n=1&bytes=300000000", &[]);
+}
+
 #[test]
 fn what_memory_was_too_short_for_is_shown_as_oom() {
     let stage = Stage::new();
     let limit = "mem_limit = \"16m\"\nmemswap_limit = \"16m\"";
     let agent = stage.place.start(&app("hungry", limit));
     let before = agent.wait_well("hungry");
-    // A log line that is bigger than its memory.
-    let eat = ["exec", "-d", "hungry", "/app", "9090"];
-    stage.daemon.docker(&eat);
-    let address = stage.daemon.inspect("hungry", ".NetworkSettings.IPAddress");
-    let address = format!("{address}:8080").parse().unwrap();
-    let _ = tests::http::get(address, "/log?n=1&bytes=300000000", &[]);
+    overeat(&stage, "hungry");
     let after = wait_other(&agent, &before);
     assert_eq!(after["last_exit"]["class"], "oom", "{after}");
     let series = "agent_container_restarts_total{container=\"hungry\",reason=\"oom\"}";
     assert_eq!(stage.metric(series).as_deref(), Some("1"));
+}
+
+#[test]
+fn where_dockers_event_of_it_is_lost_the_cgroup_tells_of_the_oom() {
+    let stage = Stage::new();
+    stage.proxy.events(Events::Without("\"oom\""));
+    let limit = "mem_limit = \"16m\"\nmemswap_limit = \"16m\"";
+    let agent = stage.place.start(&app("unheard", limit));
+    let before = agent.wait_well("unheard");
+    overeat(&stage, "unheard");
+    let after = wait_other(&agent, &before);
+    assert_eq!(after["last_exit"]["class"], "oom", "{after}");
 }
 
 #[test]
