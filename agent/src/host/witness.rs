@@ -23,6 +23,8 @@ pub struct Witness {
     counter: PathBuf,
     /// The count at the last look.
     before: u64,
+    /// It has been told.
+    over: bool,
 }
 
 impl Witness {
@@ -37,6 +39,7 @@ impl Witness {
         Some(Witness {
             process: watched(process)?,
             before: count(&counter)?,
+            over: false,
             counter,
         })
     }
@@ -51,10 +54,11 @@ impl Witness {
     /// Waits for the end of the process; whether the kernel has killed in there since the last
     /// look. Told once.
     pub async fn end(&mut self) -> bool {
-        match self.process.readable().await {
-            Ok(mut ready) => ready.clear_ready(),
-            Err(_) => return std::future::pending().await,
+        // The end stays readable for ever: asked again, it would be told without end.
+        if self.over || self.process.readable().await.is_err() {
+            return std::future::pending().await;
         }
+        self.over = true;
         let now = count(&self.counter);
         let struck = now.is_some_and(|now| now > self.before);
         self.before = now.unwrap_or(self.before);
@@ -112,6 +116,23 @@ mod tests {
         let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n";
         assert_eq!(kills(v1), Some(7));
         assert_eq!(kills("oom_kill_disable 0\nunder_oom 0\n"), None);
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_once() {
+        // A pipe whose other end is closed is as readable as a pidfd of a dead process.
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let mut witness = Witness {
+            process: super::watched(read).unwrap(),
+            counter: "/none".into(),
+            before: 0,
+            over: false,
+        };
+        let brief = std::time::Duration::from_millis(20);
+        assert!(tokio::time::timeout(brief, witness.end()).await.is_err());
+        drop(write);
+        assert!(!witness.end().await);
+        assert!(tokio::time::timeout(brief, witness.end()).await.is_err());
     }
 
     #[tokio::test]

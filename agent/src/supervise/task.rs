@@ -289,12 +289,11 @@ impl Task {
     /// Probes and counts run exactly while what they ask about does.
     fn attend(&mut self) {
         let probes = &self.mind.now.container.probes;
-        let docker = &self.ground.docker;
         let name = self.mind.name();
         self.probes
-            .follow(name, self.mind.attended(), probes, docker);
+            .follow(name, self.mind.attended(), probes, &self.ground);
         self.double
-            .follow(name, self.mind.attended_double(), probes, docker);
+            .follow(name, self.mind.attended_double(), probes, &self.ground);
         let run = self.mind.process().map(|(run, ..)| run);
         if self.witness.as_ref().map(|(of, _)| of.as_str()) != run {
             self.witness = self
@@ -334,6 +333,7 @@ impl Task {
             State::Running(_) | State::Draining { .. }
         );
         counts.show(&report.status, up);
+        counts.show_times(&report.status, now.wall);
         self.reported = Some(report.clone());
         // A supervisor that has gone stops this task by other means.
         let _ = self.ground.reports.send(report).await;
@@ -368,7 +368,7 @@ impl Attendance {
         }
     }
 
-    fn follow(&mut self, name: &str, run: Option<Attended>, probes: &Probes, docker: &Docker) {
+    fn follow(&mut self, name: &str, run: Option<Attended>, probes: &Probes, ground: &Ground) {
         let same = match (&self.of, &run) {
             (Some((known, by)), Some(run)) => known.run == run.run && by == probes,
             (None, None) => true,
@@ -383,10 +383,11 @@ impl Attendance {
         let (tell, health) = watch::channel(Health::default());
         self.health = health;
         let target = probe::Target {
-            docker: docker.clone(),
+            docker: ground.docker.clone(),
             name: name.to_owned(),
             id: run.id.clone(),
             started: run.since,
+            failures: ground.counts.probe_failures.clone(),
         };
         self.running
             .spawn(probe::attend(probes.clone(), target, run.passed, tell));

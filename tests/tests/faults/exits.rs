@@ -1,7 +1,6 @@
 //! How containers end: the ladder of restarts, and the class that each end is given.
 
 use crate::place::{Stage, app, brief, message, restarts, seconds, wait_other, wait_state};
-use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tests::proxy::{Call, Events};
 use tests::wait;
@@ -128,6 +127,9 @@ fn what_only_another_config_can_mend_waits_a_minute_and_starts_at_once_with_one(
         let memory: serde_json::Value = serde_json::from_slice(&memory).ok()?;
         memory["containers"]["unfit"]["wait_until"].as_u64()
     });
+    let series = "agent_container_backoff_seconds{container=\"unfit\"}";
+    let shown: f64 = stage.metric(series).unwrap().parse().unwrap();
+    assert!((48.0..=72.0).contains(&shown), "{shown}");
     let left = UNIX_EPOCH + Duration::from_millis(until);
     let left = left.duration_since(SystemTime::now()).unwrap();
     assert!(

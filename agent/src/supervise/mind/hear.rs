@@ -143,7 +143,10 @@ impl Mind {
                 self.tidy_at = Some(moment.at + TIDY_AFTER);
             }
             self.look_for_drift(&container);
+            let beside = self.double.clone();
             self.feed(Event::Sighted(self.sight_running()), moment);
+            // One that nobody expected is forgotten by now, and still runs.
+            self.double = self.double.take().or(beside);
             self.take_double_over(moment);
             return;
         }
@@ -390,7 +393,12 @@ impl Mind {
         }
         let double = double_name(self.name());
         let others: Vec<&Summary> = all.iter().filter(|one| one.name != double).collect();
-        let doubles = all.iter().any(|one| is(&self.double, one));
+        // Somebody may have started what was left of an earlier one.
+        let beside = all.iter().find(|one| one.name == double && one.running);
+        let doubles = match beside {
+            Some(one) => is(&self.double, one),
+            None => self.double.is_none(),
+        };
         let named = |one: &Summary| one.name == self.name() && !one.paused;
         match &self.state {
             State::Unknown { .. } => false,
@@ -398,7 +406,7 @@ impl Mind {
                 let n_running = others.iter().filter(|one| one.running).count();
                 others.iter().any(|one| is(&self.held, one) && named(one))
                     && n_running == 1
-                    && doubles == self.double.is_some()
+                    && doubles
             }
             state if state.expects_process() => others.iter().any(|one| is(&self.held, one)),
             _ => !all.iter().any(|one| one.running),
