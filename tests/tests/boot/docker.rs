@@ -1,7 +1,5 @@
-//! Docker restarts, is killed, is stopped; the agent outlives it and brings the containers back.
-//!
-//! A daemon at its start limit is revived over the system bus: that scenario belongs here too, as
-//! soon as the agent does so.
+//! Docker restarts, is killed, is stopped, is given up by systemd; the agent outlives it and brings
+//! the containers back.
 
 use crate::place::{Host, Scenario};
 use tests::wait;
@@ -14,6 +12,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "a_docker_that_was_stopped_is_started_by_the_next_question",
         stopped,
     ),
+    ("a_docker_that_systemd_has_given_up_is_revived", given_up),
     ("docker_is_gone_and_the_page_and_the_logs_go_on", gone),
 ];
 
@@ -60,6 +59,19 @@ fn stopped(host: &Host) {
     host.run(&["systemctl", "stop", "docker.service"]);
     comes_back(host, &agent, &mains);
     assert_eq!(host.property("docker.service", "ActiveState"), "active");
+}
+
+fn given_up(host: &Host) {
+    forget_starts(host);
+    let (mains, agent) = (host.pids(), host.agent_pid());
+    wait::until("systemd gives Docker up", || {
+        // It may be down at this moment.
+        let _ = host.try_run(&["systemctl", "kill", "-s", "KILL", "docker.service"]);
+        let said = host.run(&["journalctl", "--no-pager", "-o", "cat", "-u", "docker"]);
+        let given_up = said.contains("Start request repeated too quickly");
+        given_up.then_some(())
+    });
+    comes_back(host, &agent, &mains);
 }
 
 fn gone(host: &Host) {

@@ -18,7 +18,10 @@ pub const SCENARIOS: &[Scenario] = &[
     ("no_connection_is_refused_while_the_agent_restarts", restart),
     ("a_stop_leaves_the_containers_running", stop),
     ("the_next_scrape_starts_a_stopped_agent", next_scrape),
-    ("a_reboot_brings_all_of_it_back", reboot),
+    (
+        "a_reboot_waits_for_the_containers_and_brings_all_of_it_back",
+        reboot,
+    ),
 ];
 
 const FILE: &str = "/etc/agent/agent.toml";
@@ -167,15 +170,18 @@ fn next_scrape(host: &Host) {
     assert_eq!(host.pids(), mains);
 }
 
-/// Draining before it is the inhibitor's.
 fn reboot(host: &Host) {
     let mains = host.pids();
     host.log(2001);
+    wait::until("the agent may hold a shutdown back", || {
+        (host.status()["host"]["shutdown_inhibited"] == true).then_some(())
+    });
     host.reboot();
     let began = Instant::now();
     host.wait_well();
     let waited = began.elapsed().as_secs_f64();
     assert_eq!(host.property("docker.service", "UnitFileState"), "disabled");
+    host.wait_journal("the host may go down");
     let now = host.pids();
     assert!(now.iter().all(|main| !mains.contains(main)), "{now:?}");
     assert_eq!(host.property("agent", "NRestarts"), "0");

@@ -138,10 +138,17 @@ impl Host {
     }
 
     /// Main processes of the containers, as Docker has them.
+    #[track_caller]
     pub fn pids(&self) -> Vec<String> {
+        self.try_pids().unwrap()
+    }
+
+    /// As [`Host::pids`]. Errors: Docker is away.
+    fn try_pids(&self) -> anyhow::Result<Vec<String>> {
         let mut inspect = vec!["docker", "inspect", "-f", "{{.Id}} {{.State.Pid}}"];
         inspect.extend(CONTAINERS);
-        self.run(&inspect).lines().map(str::to_owned).collect()
+        let shown = self.try_run(&inspect)?;
+        Ok(shown.lines().map(str::to_owned).collect())
     }
 
     /// Waits until all is well and those of these containers that are not to stay are others.
@@ -149,7 +156,7 @@ impl Host {
     pub fn wait_others(&self, before: &[String], stays: impl Fn(usize) -> bool) {
         wait::until("the containers are others, and well", || {
             self.try_status().filter(all_well)?;
-            let now = self.pids();
+            let now = self.try_pids().ok()?;
             let is_as_wanted = |(at, main): (usize, &String)| match stays(at) {
                 true => *main == before[at],
                 false => *main != before[at] && !main.ends_with(" 0"),
