@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod foreign_root;
 pub mod forward;
 pub mod http;
+pub mod ignition;
 pub mod metadata;
 pub mod name_server;
 pub mod namespace;

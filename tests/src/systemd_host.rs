@@ -11,7 +11,8 @@ use crate::agent::binary;
 use crate::program::{command, output, stdout, workspace};
 use crate::wait;
 use std::fs;
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct Plan {
     binds: Vec<String>,
     files: Vec<(String, Vec<u8>)>,
     roots: Vec<String>,
+    tmpfs: Vec<String>,
+    provisioned: bool,
 }
 
 /// A host that runs. Dropped: removed with its volumes.
@@ -77,6 +80,19 @@ impl Plan {
     pub fn overlay(mut self, directory: &Path) -> Plan {
         self.roots.push(directory.display().to_string());
         self
+    }
+
+    /// A file system in memory, as `docker run --tmpfs` takes it: a small disk.
+    pub fn tmpfs(mut self, tmpfs: &str) -> Plan {
+        self.tmpfs.push(tmpfs.into());
+        self
+    }
+
+    /// The agent itself is in an overlay too, as a file that may be replaced; units are enabled by
+    /// presets at the first boot, as Ignition has it.
+    pub fn provisioned(mut self) -> Plan {
+        self.provisioned = true;
+        self.file("/etc/machine-id", "uninitialized\n")
     }
 
     /// Makes the host and waits until systemd has come up.
@@ -170,6 +186,20 @@ impl SystemdHost {
         self.try_run(&arguments).unwrap_or_default()
     }
 
+    /// The host's root as this machine sees it: for its files and its unix sockets.
+    pub fn root(&self) -> PathBuf {
+        let pid = docker(&["inspect", "-f", "{{.State.Pid}}", &self.name]);
+        format!("/proc/{pid}/root").into()
+    }
+
+    /// Where this machine reaches it.
+    pub fn address(&self) -> IpAddr {
+        let field = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        docker(&["inspect", "-f", field, &self.name])
+            .parse()
+            .unwrap()
+    }
+
     fn exec(&self, arguments: &[&str]) -> std::process::Command {
         let mut exec = command("docker");
         exec.args(["exec", &self.name]).args(arguments);
@@ -225,7 +255,10 @@ impl SystemdHost {
         let [inner_docker, inner_containerd] = self.volumes();
         create.push(format!("--volume={inner_docker}:/var/lib/docker"));
         create.push(format!("--volume={inner_containerd}:/var/lib/containerd"));
-        create.push(format!("--volume={}:{AGENT}:ro", binary().display()));
+        if !plan.provisioned {
+            create.push(format!("--volume={}:{AGENT}:ro", binary().display()));
+        }
+        create.extend(plan.tmpfs.iter().map(|tmpfs| format!("--tmpfs={tmpfs}")));
         create.extend(plan.binds.iter().map(|bind| format!("--volume={bind}")));
         create.push(IMAGE.into());
         let create: Vec<&str> = create.iter().map(String::as_str).collect();
@@ -278,6 +311,8 @@ impl Drop for SystemdHost {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- journal of the host ---\n{}", self.journal(None));
+            let agent = self.journal(Some("agent"));
+            eprintln!("--- journal of the agent ---\n{agent}");
         }
         let mut remove = command("docker");
         let _ = remove.args(["rm", "-f", "-v", &self.name]).output();

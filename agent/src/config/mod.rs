@@ -37,7 +37,7 @@ pub use load::{Loaded, Origin, load};
 
 use crate::listener::Address;
 use crate::{cloud, docker, logs, machine, metrics, supervise, telemetry};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything, checked: what `app` hands to each room.
@@ -79,14 +79,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// Where the host's own agent listens, which is root's.
+const HOST_CONTROL: &str = "/run/agent/control.sock";
+
 /// Where the commands look for a running agent: as the config in /etc says, or
-/// where `agent run` puts it without one.
+/// where `agent run` puts it without one. A user who runs no agent asks the
+/// host's, as the members of its group may.
 pub fn control_socket() -> PathBuf {
-    match load(&Origin::default()) {
+    let dirs = dirs::resolve(None, &dirs::Surroundings::of_process());
+    let default = dirs.runtime.join("control.sock");
+    let own = match load(&Origin::default()) {
         Ok(loaded) => loaded.settings.agent.control,
-        Err(_) => {
-            let dirs = dirs::resolve(None, &dirs::Surroundings::of_process());
-            dirs.runtime.join("control.sock")
-        }
+        Err(_) => default.clone(),
+    };
+    if own == default && !own.exists() && Path::new(HOST_CONTROL).exists() {
+        return HOST_CONTROL.into();
     }
+    own
 }

@@ -1,6 +1,6 @@
 //! What the agent decided and why: the audit log.
 //!
-//! One JSON object a line in `<state>/events.jsonl`; at 4 MiB the file becomes
+//! One JSON object a line, which names its version, in `<state>/events.jsonl`; at 4 MiB the file becomes
 //! `events.1.jsonl`, so at most 8 MiB are kept. The last thousand are in memory,
 //! and are what `agent events` asks for. Writing is a thread's work: a disk that
 //! hangs holds up no container, and what does not fit its queue is counted.
@@ -23,6 +23,8 @@ const RING: usize = 1000;
 const QUEUE: usize = 256;
 /// bytes
 const FILE_LIMIT: u64 = 4 << 20;
+/// Raised when an agent of the version before would misread a line.
+const VERSION: u32 = 1;
 /// Longest reason that is kept. Unit: characters.
 const REASON_LIMIT: usize = 400;
 
@@ -76,6 +78,22 @@ pub struct Event {
     pub actor: String,
 }
 
+/// A line as it is on disk.
+#[derive(Serialize)]
+struct Line<'a> {
+    v: u32,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// What every version of a line has; the first one did not name itself.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    v: u32,
+    seq: u64,
+}
+
 /// Where records go. Cheap to clone; a record is never waited for.
 #[derive(Clone)]
 pub struct Audit {
@@ -102,8 +120,7 @@ impl Audit {
     /// Opens the log beside the memory; one that cannot be read begins anew.
     pub fn open(folder: &Path, registry: &Registry) -> Audit {
         let path = folder.join("events.jsonl");
-        let events = last_events(&path);
-        let next = events.back().map_or(1, |event| event.seq + 1);
+        let (events, next) = last_events(&path);
         let (disk, lines) = sync_channel(QUEUE);
         let unwritten = IntCounter::new(
             "agent_events_unwritten_total",
@@ -196,13 +213,21 @@ fn older(path: &Path) -> PathBuf {
     path.with_file_name("events.1.jsonl")
 }
 
-/// A line that cannot be read is left out: a torn one at the end, after a crash.
-fn last_events(path: &Path) -> VecDeque<Event> {
+/// The last events, and the number of the next. A line that cannot be read is
+/// left out: a torn one at the end, after a crash, or a newer agent's.
+fn last_events(path: &Path) -> (VecDeque<Event>, u64) {
     let mut events = VecDeque::new();
+    let (mut next, mut newer) = (1, 0_u64);
     for file in [older(path), path.to_owned()] {
         let Ok(file) = File::open(file) else { continue };
         for line in BufReader::new(file).lines().map_while(Result::ok) {
-            if let Ok(event) = serde_json::from_str(&line) {
+            let Ok(head) = serde_json::from_str::<Head>(&line) else {
+                continue;
+            };
+            next = next.max(head.seq.saturating_add(1));
+            if head.v > VERSION {
+                newer += 1;
+            } else if let Ok(event) = serde_json::from_str(&line) {
                 if events.len() == RING {
                     events.pop_front();
                 }
@@ -210,7 +235,13 @@ fn last_events(path: &Path) -> VecDeque<Event> {
             }
         }
     }
-    events
+    if newer > 0 {
+        tracing::warn!(
+            path = %path.display(), lines = newer, known = VERSION,
+            "lines of the audit log were written by a newer agent: they stay in the file and are not shown"
+        );
+    }
+    (events, next)
 }
 
 fn write_all(path: &Path, lines: &Receiver<Message>, lost: &IntCounter) {
@@ -236,7 +267,7 @@ fn write_all(path: &Path, lines: &Receiver<Message>, lost: &IntCounter) {
 }
 
 fn append(path: &Path, event: &Event) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(event)?;
+    let mut line = serde_json::to_vec(&Line { v: VERSION, event })?;
     line.push(b'\n');
     if fs::metadata(path).is_ok_and(|file| file.len() >= FILE_LIMIT) {
         fs::rename(path, older(path))?;
@@ -280,6 +311,26 @@ mod tests {
         let again = Audit::open(dir.path(), &Registry::new());
         again.record(record(0));
         assert_eq!(again.after(last, 10, None).len(), 1);
+    }
+
+    #[test]
+    fn lines_of_a_newer_agent_stay_are_not_shown_and_their_numbers_are_not_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let old = "{\"seq\":4,\"at\":1,\"container\":\"c0\",\"from\":\"a\",\"to\":\"b\",\
+                   \"reason\":\"r\",\"actor\":\"agent\"}\n";
+        let newer = "{\"v\":2,\"seq\":7,\"what\":[\"new\"]}\n";
+        std::fs::write(&path, [old, newer].concat()).unwrap();
+        let audit = Audit::open(dir.path(), &Registry::new());
+        audit.record(record(0));
+        audit.flush();
+        let seqs: Vec<u64> = audit.after(0, 10, None).iter().map(|one| one.seq).collect();
+        assert_eq!(seqs, [4, 8]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with(&[old, newer, "{\"v\":1,\"seq\":8,"].concat()),
+            "{text}"
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! One JSON file, replaced whole: written beside, synced, renamed. A file that
 //! cannot be read is set aside, and containers' labels alone tell what is ours.
+//! Of a newer agent's file the operator's word is obeyed, in whatever format
+//! (docs/decisions/0009-upgrade.md).
 
 use super::spec::Spec;
 use super::{Exit, ExitClass};
@@ -12,6 +14,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Raised when an agent of the version before would misread the file; a new
+/// key with a default is none of that.
 const VERSION: u32 = 1;
 
 /// By container name.
@@ -79,6 +83,27 @@ struct Written {
     containers: Memory,
 }
 
+/// What every version begins with.
+#[derive(Deserialize)]
+pub(super) struct Head {
+    pub version: u32,
+}
+
+/// What keeps its name and meaning in every version.
+#[derive(Deserialize)]
+struct Orders {
+    #[serde(default)]
+    containers: BTreeMap<String, Order>,
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Order {
+    stopped: bool,
+    paused_until: Option<u64>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
     #[error("cannot write supervision memory {path}")]
@@ -92,9 +117,16 @@ pub enum SaveError {
 /// renamed to `<path>.bad` with a warning.
 pub fn load(path: &Path, boot: &str) -> Memory {
     let fault = match fs::read(path) {
-        Ok(bytes) => match serde_json::from_slice::<Written>(&bytes) {
-            Ok(written) if written.version == VERSION => return of_boot(written, boot),
-            Ok(written) => format!("version {} is not known", written.version),
+        Ok(bytes) => match serde_json::from_slice::<Head>(&bytes) {
+            Ok(head) if head.version > VERSION => {
+                set_aside(path, "supervision memory", head.version, VERSION);
+                return orders(&bytes);
+            }
+            Ok(head) if head.version == VERSION => match serde_json::from_slice(&bytes) {
+                Ok(written) => return of_boot(written, boot),
+                Err(error) => error.to_string(),
+            },
+            Ok(head) => format!("version {} is not known", head.version),
             Err(error) => error.to_string(),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Memory::new(),
@@ -104,6 +136,37 @@ pub fn load(path: &Path, boot: &str) -> Memory {
     let moved = fs::rename(path, &aside).is_ok();
     tracing::warn!(path = %path.display(), fault, moved, "supervision memory is unreadable and set aside");
     Memory::new()
+}
+
+/// A newer agent's file is kept for it, as `<path>.v<version>`.
+pub(super) fn set_aside(path: &Path, what: &str, version: u32, known: u32) {
+    let aside = sibling(path, &format!("v{version}"));
+    let moved = fs::rename(path, &aside).is_ok();
+    tracing::warn!(
+        path = %path.display(), version, known, aside = %aside.display(), moved,
+        "{what} was written by a newer agent and is kept aside for it: with that agent, move it back"
+    );
+}
+
+/// What a newer agent's file says of the operator's wishes.
+fn orders(bytes: &[u8]) -> Memory {
+    let orders = serde_json::from_slice::<Orders>(bytes).map(|orders| orders.containers);
+    let orders = orders.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what the operator had stopped or paused is not known");
+        BTreeMap::new()
+    });
+    let given = orders.into_iter();
+    let given = given.filter(|(_, order)| order.stopped || order.paused_until.is_some());
+    given
+        .map(|(name, order)| {
+            let entry = Entry {
+                stopped: order.stopped,
+                paused_until: order.paused_until,
+                ..Entry::default()
+            };
+            (name, entry)
+        })
+        .collect()
 }
 
 fn of_boot(written: Written, boot: &str) -> Memory {
@@ -257,12 +320,35 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_memory_is_kept_for_its_agent_and_the_operators_word_is_obeyed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("supervise.json");
+        let text = r#"{"version":2,"boot":{"id":"b1"},"containers":{
+            "app":{"climb":"three","restarts":[9]},
+            "batch":{"stopped":true,"climb":{}},
+            "web":{"paused_until":0}}}"#;
+        std::fs::write(&path, text).unwrap();
+        let memory = load(&path, BOOT);
+        assert_eq!(memory.keys().collect::<Vec<_>>(), ["batch", "web"]);
+        assert!(memory["batch"].stopped && memory["batch"].paused_until.is_none());
+        assert_eq!(memory["web"].paused_until, Some(0));
+        let aside = dir.path().join("supervise.json.v2");
+        assert_eq!(std::fs::read_to_string(&aside).unwrap(), text);
+        assert!(!path.exists());
+
+        // So new that it says nothing of them.
+        std::fs::write(&path, r#"{"version":3,"containers":[]}"#).unwrap();
+        assert_eq!(load(&path, BOOT), Memory::new());
+        assert!(aside.exists() && dir.path().join("supervise.json.v3").exists());
+    }
+
+    #[test]
     fn an_unreadable_memory_is_set_aside_not_obeyed_and_not_lost() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("supervise.json");
         for bad in [
             "{\"version\":1,\"contain",
-            "{\"version\":99,\"containers\":{}}",
+            "{\"version\":0,\"containers\":{}}",
             "\0",
         ] {
             std::fs::write(&path, bad).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! The file holds two slots of 512 bytes, written in turn, each with a
 //! generation and a checksum: a torn write spoils at most the newer one.
-//! With both spoilt the output starts at the oldest record: sent twice, not lost.
+//! With both spoilt the output starts at the oldest record: sent twice, not lost;
+//! so it does with those of a newer agent.
 
 use super::Point;
 use std::fmt::Write;
@@ -10,6 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 const MAGIC: [u8; 4] = *b"aLC1";
 const SLOT: u64 = 512;
@@ -43,6 +45,14 @@ impl Checkpoint {
             .truncate(false)
             .open(path(dir, output))?;
         let newest = read(&file);
+        if newest.is_none() && is_newer(&file) {
+            warn!(
+                output,
+                "checkpoint was written by a newer agent: records may be sent twice"
+            );
+            // Or its slot would win over ours when that agent is back.
+            file.set_len(0)?;
+        }
         let generation = newest.map_or(0, |(generation, _)| generation);
         let checkpoint = Checkpoint { file, generation };
         Ok((checkpoint, newest.map(|(_, point)| point)))
@@ -75,6 +85,17 @@ pub(super) fn peek(path: &Path) -> Option<Point> {
     let file = File::open(path).ok()?;
     let _ = file.sync_data();
     read(&file).map(|(_, point)| point)
+}
+
+/// A slot of the same name and a format of its own.
+fn is_newer(file: &File) -> bool {
+    [0, SLOT].into_iter().any(|at| {
+        let mut magic = [0; 4];
+        file.read_exact_at(&mut magic, at).is_ok()
+            && magic[..3] == MAGIC[..3]
+            && magic[3].is_ascii_digit()
+            && magic[3] > MAGIC[3]
+    })
 }
 
 fn read(file: &File) -> Option<(u64, Point)> {
@@ -111,6 +132,21 @@ mod tests {
             offset: 16,
             record: 5,
         }
+    }
+
+    #[test]
+    fn a_newer_agents_checkpoint_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = path(dir.path(), "o");
+        let mut slots = [0; 1024];
+        slots[512..516].copy_from_slice(b"aLC2");
+        fs::write(&file, slots).unwrap();
+        let (mut checkpoint, none) = Checkpoint::open(dir.path(), "o").unwrap();
+        assert_eq!(none, None);
+        checkpoint.write(point(7)).unwrap();
+        let bytes = fs::read(&file).unwrap();
+        assert!(!bytes.windows(4).any(|four| four == b"aLC2"));
+        assert_eq!(Checkpoint::open(dir.path(), "o").unwrap().1, Some(point(7)));
     }
 
     #[test]

@@ -41,7 +41,11 @@ pub fn open(
         source,
     };
     fs::create_dir_all(dir).map_err(unusable)?;
-    let lock = lock(dir)?;
+    let mut lock = self::lock(dir)?;
+    if set_aside_newer(dir).map_err(unusable)? {
+        fs::create_dir_all(dir).map_err(unusable)?;
+        lock = self::lock(dir)?;
+    }
     let telemetry = Telemetry::new(registry).map_err(OpenError::Metrics)?;
     let ledger = Arc::new(Ledger::new(dir.clone(), settings.limit(), telemetry));
     let gauges = Gauges::new(ledger.clone()).map_err(OpenError::Metrics)?;
@@ -166,6 +170,39 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { path: dir.into() }),
         Err(error) => Err(unusable(error.into())),
     }
+}
+
+/// A buffer that a newer agent wrote to is kept for it, as `<dir>.v<format>`:
+/// read by this one it would be nothing but damage, and be cut. One such at
+/// most is kept for each format, so the disk stays bounded. True: moved.
+fn set_aside_newer(dir: &Path) -> io::Result<bool> {
+    let mut format = 0;
+    let mut bytes = 0;
+    for (n, len) in segment::list(dir)? {
+        bytes += len;
+        // One that cannot be read is the readers' to give up.
+        format = format.max(segment::format(dir, n).unwrap_or_default());
+    }
+    if format <= segment::FORMAT {
+        return Ok(false);
+    }
+    let mut aside = dir.as_os_str().to_owned();
+    aside.push(format!(".v{format}"));
+    let aside = Path::new(&aside);
+    match fs::remove_dir_all(aside) {
+        Ok(()) => {
+            warn!(path = %aside.display(), "an earlier log buffer of a newer agent gives way");
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::rename(dir, aside)?;
+    warn!(
+        path = %dir.display(), format, known = segment::FORMAT, aside = %aside.display(), bytes,
+        "the log buffer was written by a newer agent and is kept aside for it, undelivered records and \
+         all: with that agent, move it back; this one begins an empty one"
+    );
+    Ok(true)
 }
 
 /// Enters a segment by its first sound frame.

@@ -1,7 +1,8 @@
 //! One segment file, `<n>.seg`: 16 bytes of head, then frames.
 //!
 //! The head is `aLG1`, the CRC32C of the mark, and the mark (8 bytes), which
-//! each frame repeats. With a damaged head the first frame tells the mark.
+//! each frame repeats. With a damaged head the first frame tells the mark. The
+//! fourth byte is the format; the rest of the head is the same in every format.
 
 use super::frame::{HEADER, Header};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 /// Where the first frame starts. Unit: bytes.
 pub(super) const HEAD: u64 = 16;
 const MAGIC: [u8; 4] = *b"aLG1";
+/// The digit in [`MAGIC`].
+pub(super) const FORMAT: u32 = 1;
 /// Bytes read at once while scanning.
 const WINDOW: u64 = 256 << 10;
 
@@ -56,6 +59,17 @@ pub(super) fn create(dir: &Path, n: u64, mark: u64, size: u64) -> io::Result<Fil
     // Only a saving (one allocation instead of thousands): without it writes still work.
     let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size);
     Ok(file)
+}
+
+/// The format that a sound head names; 0 where it is damaged or none.
+pub(super) fn format(dir: &Path, n: u64) -> io::Result<u32> {
+    let mut head = [0; HEAD as usize];
+    let read = read_some(&File::open(path(dir, n))?, &mut head, 0)?;
+    let sound = read == head.len() && head[4..8] == crc32c::crc32c(&head[8..]).to_le_bytes();
+    let digit = char::from(head[3]).to_digit(10);
+    Ok(digit
+        .filter(|_| sound && head[..3] == MAGIC[..3])
+        .unwrap_or_default())
 }
 
 /// Makes a directory's entries durable.

@@ -361,6 +361,47 @@ fn a_second_agent_is_refused_and_strange_files_stay() {
 }
 
 #[test]
+fn a_buffer_of_a_newer_agent_is_kept_for_it_to_the_byte() {
+    let dir = TempDir::new().unwrap();
+    let settings = settings(&dir.path().join("buffer"));
+    let mut run = Run::start(&settings, &["out"]);
+    run.append("undelivered");
+    run.finish();
+    drop(run);
+    // What the next format's head looks like: all but the digit is the same.
+    let file = segment::path(&settings.dir, 1);
+    let mut bytes = fs::read(&file).unwrap();
+    assert_eq!(&bytes[..4], b"aLG1");
+    bytes[3] = b'2';
+    fs::write(&file, &bytes).unwrap();
+
+    let aside = dir.path().join("buffer.v2");
+    for _ in 0..2 {
+        let mut run = Run::start(&settings, &["out"]);
+        run.append("of the older agent");
+        run.finish();
+        assert_eq!(fs::read(segment::path(&aside, 1)).unwrap(), bytes);
+    }
+    let run = Run::start(&settings, &["out"]);
+    let mut reader = run.reader("out", Follow::Tail);
+    assert_eq!(read(&mut reader).len(), 2);
+    drop(reader);
+    run.crash();
+
+    // The newer agent is back, and gone again: the later of its buffers is kept.
+    fs::write(segment::path(&settings.dir, 9), &bytes).unwrap();
+    let run = Run::start(&settings, &["out"]);
+    run.crash();
+    assert!(segment::path(&aside, 9).exists());
+    // A flipped bit is no new format: the checksum of the head tells.
+    let mut bytes = bytes.clone();
+    bytes[9] ^= 1;
+    fs::write(segment::path(&settings.dir, 99), &bytes).unwrap();
+    Run::start(&settings, &["out"]).crash();
+    assert!(!segment::path(&aside, 99).exists());
+}
+
+#[test]
 fn writing_heals_when_the_directory_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(&dir.path().join("buffer"));

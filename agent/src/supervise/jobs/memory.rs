@@ -1,9 +1,11 @@
 //! What outlives the agent: which due times have been, what is under way, how runs ended.
 //!
 //! One JSON file, replaced whole: written beside, synced, renamed. A file that
-//! cannot be read is set aside, and containers' labels alone tell what has run.
+//! cannot be read is set aside, as is a newer agent's, and containers' labels
+//! alone tell what has run.
 
 use super::state::Job;
+use crate::supervise::memory::{Head, set_aside};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -33,9 +35,18 @@ pub enum SaveError {
 /// renamed to `<path>.bad` with a warning.
 pub fn load(path: &Path) -> Memory {
     let fault = match fs::read(path) {
-        Ok(bytes) => match serde_json::from_slice::<Written<Memory>>(&bytes) {
-            Ok(written) if written.version == VERSION => return written.jobs,
-            Ok(written) => format!("version {} is not known", written.version),
+        Ok(bytes) => match serde_json::from_slice::<Head>(&bytes) {
+            Ok(head) if head.version > VERSION => {
+                set_aside(path, "memory of jobs", head.version, VERSION);
+                return Memory::new();
+            }
+            Ok(head) if head.version == VERSION => {
+                match serde_json::from_slice::<Written<Memory>>(&bytes) {
+                    Ok(written) => return written.jobs,
+                    Err(error) => error.to_string(),
+                }
+            }
+            Ok(head) => format!("version {} is not known", head.version),
             Err(error) => error.to_string(),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Memory::new(),

@@ -146,12 +146,17 @@ fn what_was_saved_is_remembered_and_what_is_unreadable_is_set_aside() {
     let loaded = memory::load(&path).remove("cleanup").unwrap();
     desk.restart();
     assert_eq!(loaded, desk.job);
-    for bad in ["{\"version\":1,\"jo", "{\"version\":9,\"jobs\":{}}", "\0"] {
+    for bad in ["{\"version\":1,\"jo", "{\"version\":0,\"jobs\":{}}", "\0"] {
         std::fs::write(&path, bad).unwrap();
         assert!(memory::load(&path).is_empty());
         let aside = folder.path().join("jobs.json.bad");
         assert_eq!(std::fs::read_to_string(aside).unwrap(), bad);
     }
+    let newer = "{\"version\":2,\"jobs\":[]}";
+    std::fs::write(&path, newer).unwrap();
+    assert!(memory::load(&path).is_empty());
+    let aside = folder.path().join("jobs.json.v2");
+    assert_eq!(std::fs::read_to_string(aside).unwrap(), newer);
 }
 
 #[test]
