@@ -24,6 +24,7 @@ const GROUND: &[&str] = &[
     "chain",
     "dns",
     "http",
+    "ignition",
     "listener",
     "nss",
     "pulse",

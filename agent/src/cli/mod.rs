@@ -4,6 +4,7 @@ mod act;
 mod check;
 mod client;
 mod events;
+mod ignition;
 mod status;
 
 use crate::app;
@@ -23,6 +24,8 @@ pub const NO_AGENT: u8 = 2;
 const RUN_CODES: &str =
     "Exit: 0 stopped in order, 1 could not start or a part ended unasked, 2 wrong command line";
 const CHECK_CODES: &str = "Exit: 0 valid, 1 faulty, 2 a file cannot be read";
+const IGNITION_CODES: &str =
+    "Exit: 0 rendered, 1 refused, with the reason, 2 a file cannot be read";
 const STATUS_CODES: &str = "Exit: 0 all well, 1 degraded, 2 no agent answers";
 const EVENTS_CODES: &str = "Exit: 0 shown, 2 no agent answers";
 const ACT_CODES: &str = "Exit: 0 done, 1 refused, with the reason, 2 no agent answers";
@@ -52,6 +55,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
+    /// Render what puts the agent on a new Flatcar host: its user-data, from the host's config
+    #[command(after_help = IGNITION_CODES)]
+    Ignition(Box<ignition::Options>),
     /// Show everything at a glance
     #[command(after_help = STATUS_CODES)]
     Status {
@@ -187,6 +193,7 @@ pub fn main() -> ExitCode {
             effective,
             state_dir,
         } => check::check(&origin(files, state_dir), effective),
+        Command::Ignition(options) => ignition::ignition(&options),
         Command::Status { name, json, socket } => {
             status::status(&socket.path(), name.as_deref(), json)
         }
