@@ -253,9 +253,9 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
 }
 
 fn is_path(path: &str) -> bool {
-    let mut parts = path.split('/');
-    parts.next() == Some("")
-        && parts.all(|part| !part.is_empty() && part != "." && part != "..")
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    path.strip_prefix('/')
+        .is_some_and(|rest| rest.split('/').all(is_part))
         && !path.chars().any(char::is_control)
 }
 
