@@ -6,6 +6,7 @@ mod client;
 mod events;
 mod ignition;
 mod status;
+mod version;
 
 use crate::app;
 use crate::chain::Chain;
@@ -32,7 +33,7 @@ const ACT_CODES: &str = "Exit: 0 done, 1 refused, with the reason, 2 no agent an
 
 /// Supervises containers, exports node metrics and forwards logs on a container host.
 #[derive(Parser)]
-#[command(name = "agent", version, disable_help_subcommand = true)]
+#[command(name = "agent", version = version::version(), disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
