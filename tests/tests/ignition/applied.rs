@@ -4,9 +4,10 @@ use super::forms::written;
 use super::{HASH, IGNITION, example, rendered};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
 use tempfile::TempDir;
 use tests::program::{command, output, stdout, workspace};
 use tests::{file_server, yaml};
@@ -60,6 +61,11 @@ struct Applied {
 impl Applied {
     /// Groups cannot be made outside of a real first boot: `--ignore-unsupported` is for them alone.
     fn of(config: &str) -> Applied {
+        Applied::trusting(config, None)
+    }
+
+    /// The same, for a server whose certificate is in that file.
+    fn trusting(config: &str, authority: Option<&Path>) -> Applied {
         let directory = TempDir::new().unwrap();
         let root = directory.path().join("root");
         fs::create_dir_all(root.join("etc")).unwrap();
@@ -71,6 +77,7 @@ impl Applied {
         fs::write(&path, config).unwrap();
         let mut apply = command(program);
         apply.arg("--ignore-unsupported").arg("--root").arg(root);
+        apply.envs(authority.map(|path| ("SSL_CERT_FILE", path)));
         // It wants to know that it is not on a host.
         let outcome = output(apply.arg(path).env("container", "1"), IGNITION).unwrap();
         Applied { directory, outcome }
@@ -263,6 +270,67 @@ fn a_binary_of_another_hash_never_lands() {
     assert!(!refused.outcome.status.success());
     assert!(said.contains("hash"), "{said}");
     assert!(!refused.root().join("opt/bin/agent").exists());
+}
+
+/// A web server that speaks TLS; ends with the test.
+struct TlsServer(Child);
+
+impl TlsServer {
+    /// Serves a directory, which gets `cert.pem`. Gives the port.
+    fn start(directory: &Path) -> (TlsServer, u16) {
+        let mut make = command("openssl");
+        make.args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ]);
+        make.args(["-nodes", "-days", "2", "-subj", "/CN=test"]);
+        make.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
+        make.args(["-keyout", "key.pem", "-out", "cert.pem"]);
+        stdout(make.current_dir(directory), "apt-get install openssl").unwrap();
+        let script = "import http.server as h, ssl\n\
+            s = h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
+            c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+            c.load_cert_chain('cert.pem', 'key.pem')\n\
+            s.socket = c.wrap_socket(s.socket, server_side=True)\n\
+            print(s.server_port, flush=True)\n\
+            s.serve_forever()";
+        let mut python = command("python3");
+        python.args(["-c", script]).current_dir(directory);
+        python.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = TlsServer(python.spawn().unwrap());
+        let mut line = String::new();
+        let told = server.0.stdout.take().unwrap();
+        BufReader::new(told).read_line(&mut line).unwrap();
+        (server, line.trim().parse().unwrap())
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn over_https_the_binary_comes_from_whom_the_host_trusts() {
+    let directory = TempDir::new().unwrap();
+    let binary = directory.path().join("agent");
+    fs::write(&binary, BINARY).unwrap();
+    let (_server, port) = TlsServer::start(directory.path());
+    let config = rendered(&[
+        example("sports-cards", "agent.toml").to_str().unwrap(),
+        &format!("--binary-url=https://127.0.0.1:{port}/agent"),
+        // The hash is taken of the file itself.
+        &format!("--binary={}", binary.display()),
+    ]);
+    let authority = directory.path().join("cert.pem");
+    let tree = Applied::trusting(&config, Some(&authority)).well().tree();
+    assert_eq!(tree["opt/bin/agent"], Entry::File(0o755, BINARY.into()));
 }
 
 #[test]

@@ -77,8 +77,13 @@ fn the_version_tells_commit_target_and_libc() {
 fn debian_installs_starts_upgrades_and_purges_the_package() {
     let package = made(".deb");
     let bind = format!("{}:/mnt/agent.deb:ro", package.display());
-    // On a host with packages /usr can be written.
-    let host = Plan::new().bind(&bind).boot();
+    // On a host with packages /usr can be written,
+    // and what is installed is enabled, as Debian's own preset says.
+    let preset = "/etc/systemd/system-preset/00-debian.preset";
+    let host = Plan::new()
+        .bind(&bind)
+        .file(preset, "enable agent*\n")
+        .boot();
     host.shell("while mountpoint -q /usr; do umount -l /usr; done");
 
     host.run(&["dpkg", "--install", "/mnt/agent.deb"]);
