@@ -141,6 +141,20 @@ fn with(base: &[String], more: &[&str]) -> String {
     rendered(&[&base, more].concat())
 }
 
+/// Services and sockets of `systemd/`, and what lies in their drop-in directories.
+fn shipped() -> Vec<String> {
+    let is_unit = |name: &str| name.ends_with(".service") || name.ends_with(".socket");
+    let mut found = Vec::new();
+    for path in walk(&workspace().join("systemd")).into_keys() {
+        let of = path.split_once(".d/").map_or(path.as_str(), |(of, _)| of);
+        if is_unit(of) && !path.ends_with(".d") {
+            found.push(path);
+        }
+    }
+    assert!(found.len() >= 4, "{found:?}");
+    found
+}
+
 /// What `systemd/` says, without its comments.
 fn unit(name: &str) -> String {
     let text = fs::read_to_string(workspace().join("systemd").join(name)).unwrap();
@@ -158,24 +172,13 @@ fn significant(text: &str) -> String {
 fn the_real_ignition_writes_exactly_these_files() {
     let applied = Applied::of(&with(&served(), &[])).well();
     let mut tree = applied.tree();
-    let mut units = BTreeMap::new();
-    for (name, path) in [
-        ("agent.service", "agent.service"),
-        ("agent.socket", "agent.socket"),
-        ("agent-metrics.socket", "agent-metrics.socket"),
-        (
-            "agent.service.d/10-notify-reload.conf",
-            "agent.service.d/10-notify-reload.conf",
-        ),
-    ] {
-        let entry = tree.remove(&format!("etc/systemd/system/{path}"));
+    for name in shipped() {
+        let entry = tree.remove(&format!("etc/systemd/system/{name}"));
         let Some(Entry::File(0o644, bytes)) = entry else {
             panic!("{name}: {entry:?}");
         };
-        units.insert(name, significant(std::str::from_utf8(&bytes).unwrap()));
-    }
-    for (name, text) in units {
-        assert_eq!(text, unit(name), "{name}");
+        let written = significant(std::str::from_utf8(&bytes).unwrap());
+        assert_eq!(written, unit(&name), "{name}");
     }
     let config = fs::read_to_string(example("export-service", "agent.toml")).unwrap();
     let mut expected = BTreeMap::from([
