@@ -25,7 +25,10 @@ fn main() {
 
 fn of_sources() -> Option<String> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?).join("..");
+    // `git archive` fills it in: commit and time. In a checkout it is a blank form.
     let written = watched(&root.join("COMMIT"));
+    let written = written.and_then(|line| line.split(' ').next().map(str::to_owned));
+    let written = written.filter(|text| is_commit(text));
     let commit = written.or_else(|| head(&root.join(".git")))?;
     is_commit(&commit).then_some(commit)
 }
