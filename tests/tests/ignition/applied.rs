@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use tempfile::TempDir;
 use tests::program::{command, output, stdout, workspace};
+use tests::systemd_host::Plan;
 use tests::{file_server, yaml};
 
 const PROGRAM: &str = "/usr/lib/dracut/modules.d/30ignition/ignition";
@@ -469,4 +470,53 @@ fn a_cloud_config_host_fetches_the_binary_once_and_checks_it() {
             .count(),
         3
     );
+}
+
+/// From the rendered config alone: the host of the tests has nothing of the agent but its binary.
+#[test]
+fn a_fresh_host_comes_up_with_the_agent_running() {
+    let directory = TempDir::new().unwrap();
+    let config = directory.path().join("agent.toml");
+    let text = "[cloud]\nimds = false\n[containers.web]\nimage = \"web:1\"\npull_policy = \"never\"\n\
+                [containers.web.drain]\nconnections = \"600s\"\n[metrics]\nlisten = \"127.0.0.1:9200\"\n";
+    fs::write(&config, text).unwrap();
+    // networkd has no link of its own in a container to wait for.
+    let masks = "--mask-legacy=fluentd.service,systemd-networkd-wait-online.service";
+    let text = rendered(&[
+        config.to_str().unwrap(),
+        "--preinstalled",
+        "--compress",
+        masks,
+    ]);
+    let applied = Applied::of(&text).well();
+    // The host's own are better.
+    for name in ["etc/passwd", "etc/group"] {
+        fs::remove_file(applied.root().join(name)).unwrap();
+    }
+    let host = Plan::new()
+        .overlay(&applied.root())
+        // systemd.preset(5): presets count on the first boot.
+        .file("/etc/machine-id", "uninitialized\n")
+        .boot();
+    host.wait_state("agent.service", "active");
+    for socket in ["agent.socket", "agent-metrics.socket"] {
+        assert_eq!(host.property(socket, "ActiveState"), "active", "{socket}");
+    }
+    assert_eq!(host.property("fluentd.service", "LoadState"), "masked");
+    let listens = host.property("agent-metrics.socket", "Listen");
+    assert_eq!(listens, "127.0.0.1:9200 (Stream)");
+    let delay = host.run(&[
+        "busctl",
+        "get-property",
+        "org.freedesktop.login1",
+        "/org/freedesktop/login1",
+        "org.freedesktop.login1.Manager",
+        "InhibitDelayMaxUSec",
+    ]);
+    // 600 s, 30 s of grace, 20 s.
+    assert_eq!(delay.trim(), "t 650000000");
+    // Exit code 1: of the one container there is no image.
+    let status = host.output(&["/opt/bin/agent", "status", "--json"]);
+    assert_eq!(status.status.code(), Some(1), "{status:?}");
+    assert!(String::from_utf8_lossy(&status.stdout).contains("\"web\""));
 }
