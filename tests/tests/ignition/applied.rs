@@ -1,4 +1,4 @@
-//! The real Ignition writes a root from what the agent renders; systemd reads that root.
+//! The real Ignition writes a root from what the agent renders; a shell runs what cloud-config has.
 
 use super::forms::written;
 use super::{HASH, IGNITION, example, rendered};
@@ -10,13 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use tempfile::TempDir;
 use tests::program::{command, output, stdout, workspace};
-use tests::systemd_host::Plan;
 use tests::{file_server, yaml};
 
 const PROGRAM: &str = "/usr/lib/dracut/modules.d/30ignition/ignition";
+const PRESET: &str = "etc/systemd/system-preset/20-ignition.preset";
 const BINARY: &[u8] = b"#!/bin/sh\necho agent\n";
 const SECRET: &[u8] = b"0123-ab\n";
-const SYSTEMD: &str = "apt-get install systemd (tests/run does)";
 
 /// What stands at a path: mode and bytes, or where a link leads.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,14 +53,14 @@ fn walk(root: &Path) -> BTreeMap<String, Entry> {
 }
 
 /// A root with nothing but users, and the outcome of ignition-apply.
-struct Applied {
+pub struct Applied {
     directory: TempDir,
     outcome: Output,
 }
 
 impl Applied {
     /// Groups cannot be made outside of a real first boot: `--ignore-unsupported` is for them alone.
-    fn of(config: &str) -> Applied {
+    pub fn of(config: &str) -> Applied {
         Applied::trusting(config, None)
     }
 
@@ -84,7 +83,7 @@ impl Applied {
         Applied { directory, outcome }
     }
 
-    fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.directory.path().join("root")
     }
 
@@ -93,7 +92,7 @@ impl Applied {
         String::from_utf8(said).unwrap()
     }
 
-    fn well(self) -> Applied {
+    pub fn well(self) -> Applied {
         assert!(self.outcome.status.success(), "{}", self.said());
         self
     }
@@ -101,6 +100,12 @@ impl Applied {
     /// Without what was there before, and without directories that anything is in.
     fn tree(&self) -> BTreeMap<String, Entry> {
         let mut tree = walk(&self.root());
+        // To systemd the lines are a set, and Ignition writes them in any order.
+        if let Some(Entry::File(_, bytes)) = tree.get_mut(PRESET) {
+            let mut lines: Vec<&str> = std::str::from_utf8(bytes).unwrap().lines().collect();
+            lines.sort_unstable();
+            *bytes = (lines.join("\n") + "\n").into_bytes();
+        }
         tree.retain(|path, entry| {
             !matches!(entry, Entry::Directory(0o755)) && path != "etc/passwd" && path != "etc/group"
         });
@@ -109,7 +114,7 @@ impl Applied {
 }
 
 /// A server with binary and secret, and the options that name them.
-fn served() -> Vec<String> {
+pub fn served() -> Vec<String> {
     let directory = TempDir::new().unwrap();
     let sum = |bytes: &[u8]| {
         let path = directory.path().join("bytes");
@@ -137,7 +142,7 @@ fn served() -> Vec<String> {
     ]
 }
 
-fn with(base: &[String], more: &[&str]) -> String {
+pub fn with(base: &[String], more: &[&str]) -> String {
     let base: Vec<&str> = base.iter().map(String::as_str).collect();
     rendered(&[&base, more].concat())
 }
@@ -202,10 +207,10 @@ fn the_real_ignition_writes_exactly_these_files() {
             file(0o644, "[Login]\nInhibitDelayMaxSec=780\n"),
         ),
         (
-            "etc/systemd/system-preset/20-ignition.preset".into(),
+            PRESET.into(),
             file(
                 0o644,
-                "enable agent.service\nenable agent.socket\nenable agent-metrics.socket\n",
+                "enable agent-metrics.socket\nenable agent.service\nenable agent.socket\n",
             ),
         ),
     ]);
@@ -218,14 +223,6 @@ fn the_real_ignition_writes_exactly_these_files() {
     ] {
         let path = format!("etc/systemd/system/{masked}.service");
         expected.insert(path, Entry::Link("/dev/null".into()));
-    }
-    // Presets are a set to systemd.
-    if let Some(Entry::File(_, bytes)) =
-        tree.get_mut("etc/systemd/system-preset/20-ignition.preset")
-    {
-        let mut lines: Vec<&str> = std::str::from_utf8(bytes).unwrap().lines().collect();
-        lines.sort_by_key(|line| (!line.contains("service"), !line.contains(" agent.")));
-        *bytes = (lines.join("\n") + "\n").into_bytes();
     }
     assert_eq!(tree, expected);
 }
@@ -364,39 +361,6 @@ fn an_extension_and_a_moved_socket_land_where_systemd_looks() {
     assert!(!tree.contains_key("opt/bin/agent"));
 }
 
-/// Ignition enables by preset alone; systemd does the rest on the first boot. Flatcar's presets
-/// end with `disable *`.
-#[test]
-fn systemd_enables_the_agent_on_the_first_boot_and_nothing_masked() {
-    let applied = Applied::of(&with(&served(), &[])).well();
-    let root = applied.root();
-    let presets = root.join("etc/systemd/system-preset");
-    fs::write(presets.join("99-default.preset"), "disable *\n").unwrap();
-    let mut preset = command("systemctl");
-    stdout(preset.arg("--root").arg(&root).arg("preset-all"), SYSTEMD).unwrap();
-    let is_enabled = |unit: &str| {
-        let mut ask = command("systemctl");
-        let answer = output(
-            ask.arg("--root").arg(&root).args(["is-enabled", unit]),
-            SYSTEMD,
-        );
-        String::from_utf8(answer.unwrap().stdout)
-            .unwrap()
-            .trim()
-            .to_owned()
-    };
-    for unit in ["agent.service", "agent.socket", "agent-metrics.socket"] {
-        assert_eq!(is_enabled(unit), "enabled", "{unit}");
-    }
-    assert_eq!(is_enabled("fluentd.service"), "masked");
-    let wants = root.join("etc/systemd/system/multi-user.target.wants/agent.service");
-    assert!(wants.is_symlink());
-    let mut users = command("systemd-sysusers");
-    stdout(users.arg("--root").arg(&root), SYSTEMD).unwrap();
-    let groups = fs::read_to_string(root.join("etc/group")).unwrap();
-    assert!(groups.contains("\nagent:x:"), "{groups}");
-}
-
 /// The script of cloud-config hosts, with its paths in a directory and systemd's tools left out.
 #[test]
 fn a_cloud_config_host_fetches_the_binary_once_and_checks_it() {
@@ -470,53 +434,4 @@ fn a_cloud_config_host_fetches_the_binary_once_and_checks_it() {
             .count(),
         3
     );
-}
-
-/// From the rendered config alone: the host of the tests has nothing of the agent but its binary.
-#[test]
-fn a_fresh_host_comes_up_with_the_agent_running() {
-    let directory = TempDir::new().unwrap();
-    let config = directory.path().join("agent.toml");
-    let text = "[cloud]\nimds = false\n[containers.web]\nimage = \"web:1\"\npull_policy = \"never\"\n\
-                [containers.web.drain]\nconnections = \"600s\"\n[metrics]\nlisten = \"127.0.0.1:9200\"\n";
-    fs::write(&config, text).unwrap();
-    // networkd has no link of its own in a container to wait for.
-    let masks = "--mask-legacy=fluentd.service,systemd-networkd-wait-online.service";
-    let text = rendered(&[
-        config.to_str().unwrap(),
-        "--preinstalled",
-        "--compress",
-        masks,
-    ]);
-    let applied = Applied::of(&text).well();
-    // The host's own are better.
-    for name in ["etc/passwd", "etc/group"] {
-        fs::remove_file(applied.root().join(name)).unwrap();
-    }
-    let host = Plan::new()
-        .overlay(&applied.root())
-        // systemd.preset(5): presets count on the first boot.
-        .file("/etc/machine-id", "uninitialized\n")
-        .boot();
-    host.wait_state("agent.service", "active");
-    for socket in ["agent.socket", "agent-metrics.socket"] {
-        assert_eq!(host.property(socket, "ActiveState"), "active", "{socket}");
-    }
-    assert_eq!(host.property("fluentd.service", "LoadState"), "masked");
-    let listens = host.property("agent-metrics.socket", "Listen");
-    assert_eq!(listens, "127.0.0.1:9200 (Stream)");
-    let delay = host.run(&[
-        "busctl",
-        "get-property",
-        "org.freedesktop.login1",
-        "/org/freedesktop/login1",
-        "org.freedesktop.login1.Manager",
-        "InhibitDelayMaxUSec",
-    ]);
-    // 600 s, 30 s of grace, 20 s.
-    assert_eq!(delay.trim(), "t 650000000");
-    // Exit code 1: of the one container there is no image.
-    let status = host.output(&["/opt/bin/agent", "status", "--json"]);
-    assert_eq!(status.status.code(), Some(1), "{status:?}");
-    assert!(String::from_utf8_lossy(&status.stdout).contains("\"web\""));
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod applied;
+mod first_boot;
 mod forms;
 mod user_data;
 
