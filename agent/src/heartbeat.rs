@@ -2,11 +2,13 @@
 //!
 //! `/heartbeat` is 200 when every essential container is ready, the log path
 //! accepts records and the agent's loops turn, else 503; `/readyz` leaves the
-//! containers out, `/livez` looks at the loops alone. The answer is made from
+//! containers out, `/livez` looks at the loops alone. A host that shuts down is fit for nothing from
+//! the first moment. The answer is made from
 //! what the rooms last published: no socket, no Docker, well under 1 ms.
 
 use crate::http::{self, Handler, ReplyFuture, Request};
 use crate::logs;
+use crate::machine;
 use crate::pulse::Pulse;
 use crate::supervise;
 use serde::Serialize;
@@ -15,6 +17,7 @@ use std::collections::BTreeMap;
 /// Reads the rooms and answers.
 pub struct Heartbeat {
     pub supervise: supervise::Handle,
+    pub machine: machine::Handle,
     pub logs: logs::Handle,
     pub pulse: Pulse,
 }
@@ -23,7 +26,8 @@ pub struct Heartbeat {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     pub ok: bool,
-    /// Part → `ok` or the reason why not. Parts: `agent`, `logs`, `container NAME`.
+    /// Part → `ok` or the reason why not. Parts: `agent`, `logs`, `host`,
+    /// `container NAME`.
     pub parts: BTreeMap<String, String>,
 }
 
@@ -45,6 +49,7 @@ impl Heartbeat {
     pub fn verdict(&self) -> Verdict {
         let mut parts = loops(&self.pulse.silent());
         parts.extend(log_path(&self.logs.status()));
+        parts.extend(host(&self.machine.status()));
         parts.extend(containers(&self.supervise.status()));
         judge(parts)
     }
@@ -57,6 +62,7 @@ impl Handler for Heartbeat {
             "/readyz" => {
                 let mut parts = loops(&self.pulse.silent());
                 parts.extend(log_path(&self.logs.status()));
+                parts.extend(host(&self.machine.status()));
                 judge(parts)
             }
             "/livez" => judge(loops(&self.pulse.silent())),
@@ -97,6 +103,14 @@ fn log_path(status: &logs::Status) -> BTreeMap<String, String> {
     BTreeMap::from([("logs".into(), word)])
 }
 
+fn host(status: &machine::Status) -> BTreeMap<String, String> {
+    let word = match status.leaving {
+        false => OK,
+        true => "draining: it shuts down",
+    };
+    BTreeMap::from([("host".into(), word.into())])
+}
+
 fn containers(status: &supervise::Status) -> BTreeMap<String, String> {
     let essential = status.containers.iter().filter(|one| one.essential);
     essential
@@ -120,8 +134,9 @@ fn containers(status: &supervise::Status) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{containers, judge, log_path, loops};
+    use super::{containers, host, judge, log_path, loops};
     use crate::logs;
+    use crate::machine;
     use crate::supervise::{ContainerStatus, DockerStatus, Phase, Status};
 
     fn container(
@@ -173,6 +188,22 @@ mod tests {
                 "container falcon: backoff: exit 1"
             ]
         );
+    }
+
+    #[test]
+    fn a_host_that_shuts_down_drains_while_its_containers_are_still_well() {
+        let mut parts = containers(&status(vec![container(
+            "app",
+            Phase::Running,
+            Some(true),
+            true,
+        )]));
+        parts.extend(host(&machine::Status {
+            leaving: true,
+            ..machine::Status::default()
+        }));
+        assert_eq!(judge(parts).reasons(), ["host: draining: it shuts down"]);
+        assert!(judge(host(&machine::Status::default())).ok);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod heartbeat;
 pub mod metrics;
 
 // workers
+pub mod machine;
+
 pub mod logs;
 pub mod supervise;
 

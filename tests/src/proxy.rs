@@ -38,6 +38,8 @@ pub enum Fault {
 pub enum Events {
     Faithful,
     Lost,
+    /// Those in which that text is are lost.
+    Without(&'static str),
     Doubled,
     /// Each pair arrives the wrong way round.
     Swapped,
@@ -381,6 +383,8 @@ fn follow(mut from: impl BufRead, mut to: &UnixStream, shared: &Shared) -> io::R
             let how = shared.lock().events;
             match how {
                 Events::Lost => {}
+                Events::Without(text) if String::from_utf8_lossy(&line).contains(text) => {}
+                Events::Without(_) => send(to, &line)?,
                 Events::Faithful => {
                     for line in kept.take().into_iter().chain([line]) {
                         send(to, &line)?;

@@ -15,6 +15,7 @@ const ROWS: &[&[&str]] = &[
     &["app"],
     &["config"],
     &["control", "heartbeat", "metrics"],
+    &["machine"],
     &["logs", "supervise"],
     &["cloud", "docker", "facts", "host"],
     GROUND,

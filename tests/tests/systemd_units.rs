@@ -10,7 +10,21 @@ use tempfile::TempDir;
 use tests::program::{command, output, stdout, workspace};
 
 const UNITS: [&str; 3] = ["agent.service", "agent.socket", "agent-metrics.socket"];
-const DROP_IN: &str = "agent.service.d/10-notify-reload.conf";
+/// Each with what a systemd that is too old for it says, and the first that is not.
+const DROP_INS: [(&str, &str, u32); 2] = [
+    (
+        "agent.service.d/10-notify-reload.conf",
+        "notify-reload",
+        253,
+    ),
+    (
+        "agent.service.d/20-restart-steps.conf",
+        "ImportCredential",
+        254,
+    ),
+];
+/// Tenths, as `--threshold=` takes it.
+const EXPOSURE: &str = "23";
 const HINT: &str = "apt-get install systemd (tests/run does)";
 
 /// The units in a directory of their own, with a program that exists:
@@ -27,9 +41,9 @@ fn installed() -> TempDir {
     directory
 }
 
-fn add_drop_in(directory: &Path) {
+fn add(drop_in: &str, directory: &Path) {
     fs::create_dir(directory.join("agent.service.d")).unwrap();
-    fs::write(directory.join(DROP_IN), read(DROP_IN)).unwrap();
+    fs::write(directory.join(drop_in), read(drop_in)).unwrap();
 }
 
 fn read(unit: &str) -> String {
@@ -72,16 +86,100 @@ fn systemd_has_nothing_to_say_of_the_units() {
 }
 
 #[test]
-fn the_drop_in_is_for_systemd_253_and_newer() {
-    let directory = installed();
-    add_drop_in(directory.path());
-    let findings = findings(directory.path());
-    if systemd_version() < 253 {
-        // Also shows that a wrong key does not pass unseen.
-        assert!(findings.contains("notify-reload"), "{findings:?}");
-    } else {
-        assert_eq!(findings, "");
+fn each_drop_in_is_for_the_systemd_that_it_names() {
+    for (drop_in, complaint, first) in DROP_INS {
+        assert!(read(drop_in).contains(&format!("systemd {first} and newer")));
+        let directory = installed();
+        add(drop_in, directory.path());
+        let findings = findings(directory.path());
+        if systemd_version() < first {
+            // Also shows that a wrong key does not pass unseen.
+            assert!(findings.contains(complaint), "{findings:?}");
+        } else {
+            assert_eq!(findings, "");
+        }
     }
+}
+
+/// Its table: name of the directive without `=`, and whether it is as strict as may be.
+fn assessed() -> (bool, Vec<(String, bool)>) {
+    let directory = installed();
+    let mut security = command("systemd-analyze");
+    security.args(["security", "--no-pager", "--offline=yes"]);
+    security.arg(format!("--threshold={EXPOSURE}"));
+    let output = output(security.arg(directory.path().join("agent.service")), HINT).unwrap();
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let rows = table.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (mark, name) = (words.next()?, words.next()?);
+        let is_row = matches!(mark, "✓" | "✗" | "+" | "-");
+        is_row.then(|| (name.to_owned(), matches!(mark, "✓" | "+")))
+    });
+    (output.status.success(), rows.collect())
+}
+
+#[test]
+fn the_unit_is_as_strict_as_it_may_be_and_argues_the_rest() {
+    let (is_within, rows) = assessed();
+    assert!(is_within, "more than {EXPOSURE} tenths");
+    assert!(
+        rows.iter().filter(|(_, good)| *good).count() > 50,
+        "{rows:?}"
+    );
+    let unit = read("agent.service");
+    let argued: String = unit.lines().filter(|line| line.starts_with('#')).collect();
+    for (row, _) in rows.iter().filter(|(_, good)| !good) {
+        // `CapabilityBoundingSet=~CAP_(DAC_*|FOWNER|IPC_OWNER)`, `User=/DynamicUser=`
+        let (directive, value) = row.split_once('=').unwrap();
+        let words: &[&str] = match value {
+            "~CAP_(DAC_*|FOWNER|IPC_OWNER)" => &["CAP_DAC_READ_SEARCH:"],
+            "~CAP_SYS_PTRACE" => &["CAP_SYS_PTRACE:"],
+            "~CAP_KILL" => &["CAP_KILL:"],
+            "~AF_(INET|INET6)" => &["AF_INET, AF_INET6:"],
+            "~AF_UNIX" => &["AF_UNIX:"],
+            "~AF_NETLINK" => &["AF_NETLINK:"],
+            _ => &[],
+        };
+        let said = match words {
+            [] => {
+                argued.contains(&format!("{directive}=")) || is_set_with_a_reason(&unit, directive)
+            }
+            words => words.iter().all(|word| argued.contains(word)),
+        };
+        assert!(said, "{row} is not argued");
+    }
+}
+
+/// A comment stands right above the directive.
+fn is_set_with_a_reason(unit: &str, directive: &str) -> bool {
+    let lines: Vec<&str> = unit.lines().collect();
+    lines
+        .windows(2)
+        .any(|two| two[0].starts_with('#') && two[1].starts_with(&format!("{directive}=")))
+}
+
+/// Seconds of a directive in whole seconds.
+fn seconds(file: &str, key: &str) -> u64 {
+    let values = values(file, key);
+    values.last().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_drain_fits_into_logind_and_a_stop_into_systemd() {
+    let delay = seconds("logind.conf.d/10-agent.conf", "InhibitDelayMaxSec");
+    let stop = seconds("agent.service", "TimeoutStopSec");
+    // Both may be under way at once; and the agent's own stop is 10 s by default.
+    assert!(stop >= delay + 10, "{stop} {delay}");
+    assert!(delay >= 60, "{delay}");
+    let watchdog = seconds("agent.service", "WatchdogSec");
+    assert!(
+        watchdog >= 15,
+        "fed each second; a loaded host must not lose it"
+    );
+    // Its own restarts are not counted.
+    assert_eq!(values("agent.service", "StartLimitIntervalSec"), ["0"]);
+    assert_eq!(values("agent.service", "Restart"), ["always"]);
+    assert_eq!(values("agent.service", "OOMScoreAdjust"), ["-900"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod reload;
 mod rooms;
 mod snapshot;
 mod stop;
+mod watchdog;
 
 use crate::config;
 use crate::control::serve::Command;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
+use watchdog::Watchdog;
 
 /// How often the status text is renewed and the watchdog considered, if systemd asks for no faster.
 const TICK: Duration = Duration::from_secs(1);
@@ -51,7 +53,8 @@ pub fn run(origin: config::Origin) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot watch signals")?;
         let rooms = Rooms::open(origin, loaded, inherited, telemetry)?;
-        serve(rooms, &mut signals, &notify).await
+        // On the heap: it holds every room until it is spawned.
+        Box::pin(serve(rooms, &mut signals, &notify)).await
     });
     // A statfs on a dead mount may hold a blocking thread: never wait for it.
     runtime.shutdown_background();
@@ -99,6 +102,7 @@ async fn serve(mut rooms: Rooms, signals: &mut Signals, notify: &Notify) -> anyh
     let period = notify.watchdog_interval().unwrap_or(TICK).min(TICK);
     let mut tick = tokio::time::interval(period);
     let mut said = String::new();
+    let mut watchdog = Watchdog::default();
     loop {
         let event = tokio::select! {
             _ = signals.terminate.recv() => Event::Stop("SIGTERM"),
@@ -110,7 +114,7 @@ async fn serve(mut rooms: Rooms, signals: &mut Signals, notify: &Notify) -> anyh
             _ = tick.tick() => Event::Tick,
         };
         match event {
-            Event::Tick => turn(&rooms, notify, &mut said),
+            Event::Tick => turn(&rooms, notify, &mut watchdog, &mut said),
             Event::Stop(signal) => {
                 info!(signal, "stopping");
                 notify.stopping();
@@ -141,15 +145,9 @@ async fn serve(mut rooms: Rooms, signals: &mut Signals, notify: &Notify) -> anyh
 }
 
 /// Feeds the watchdog while every loop turns, and keeps systemd's status text current.
-fn turn(rooms: &Rooms, notify: &Notify, said: &mut String) {
-    let silent = rooms.pulse.silent();
-    if silent.is_empty() {
+fn turn(rooms: &Rooms, notify: &Notify, watchdog: &mut Watchdog, said: &mut String) {
+    if watchdog.may_be_fed(&rooms.pulse) {
         notify.watchdog();
-    } else {
-        error!(
-            loops = silent.join(", "),
-            "no sign of life, the watchdog is not fed"
-        );
     }
     let text = rooms.status_text();
     if text != *said {

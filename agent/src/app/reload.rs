@@ -88,6 +88,7 @@ fn not_live(now: &Settings, next: &Settings) -> Vec<&'static str> {
     );
     differ("cloud", now.cloud != next.cloud);
     differ("docker", now.docker != next.docker);
+    differ("docker.revive", now.machine != next.machine);
     differ("metrics", now.metrics != next.metrics);
     differ(
         "metrics.containers",

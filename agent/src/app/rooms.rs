@@ -14,6 +14,7 @@ use crate::host::sockets::{self, BindError, Inherited};
 use crate::http::{self, Door, Handler};
 use crate::listener::{Address, Listener};
 use crate::logs;
+use crate::machine;
 use crate::metrics::containers::{self, ContainerMetrics, Lister};
 use crate::metrics::{self, Metrics};
 use crate::pulse::Pulse;
@@ -46,6 +47,7 @@ pub struct Rooms {
     pub telemetry: Telemetry,
     pub identity: Identity,
     pub supervise: supervise::Handle,
+    pub machine: machine::Handle,
     pub jobs: jobs::Handle,
     pub housekeeping: housekeeping::Handle,
     pub logs: logs::Handle,
@@ -67,6 +69,8 @@ pub struct Rooms {
 /// What waits to be spawned.
 struct Ready {
     supervisor: supervise::Supervisor,
+    machine: machine::room::Machine,
+    revival: machine::revival::Revival,
     jobs: jobs::Jobs,
     housekeeping: housekeeping::Housekeeping,
     logs: logs::Logs,
@@ -160,9 +164,17 @@ impl Rooms {
             jobs: jobs.clone(),
             registry: registry.clone(),
         });
-        let bus = Bus::system();
+        // A bus for each: a call that hangs costs those who share its connection.
+        let (machine, machine_room, revival) = machine::new(machine::Parts {
+            settings: settings.machine.clone(),
+            bus: Bus::system(),
+            supervise: supervise.clone(),
+            docker_socket: settings.docker.socket.clone(),
+            reboot_file: machine::REBOOT_REQUIRED.into(),
+            registry: registry.clone(),
+        });
         let units = &settings.metrics.options.systemd;
-        let (asker, units) = metrics::systemd::open(units, Systemd1::new(bus));
+        let (asker, units) = metrics::systemd::open(units, Systemd1::new(Bus::system()));
         let metrics = Metrics::new(&settings.metrics, registry, &asker);
         let units = settings.metrics.has("systemd").then_some(units);
         let container_metrics = (!containers_listeners.is_empty()).then(|| {
@@ -175,6 +187,7 @@ impl Rooms {
         });
         let heartbeat = Arc::new(Heartbeat {
             supervise: supervise.clone(),
+            machine: machine.clone(),
             logs: logs.clone(),
             pulse: pulse.clone(),
         });
@@ -188,6 +201,7 @@ impl Rooms {
             telemetry,
             identity,
             supervise,
+            machine,
             jobs,
             housekeeping,
             logs,
@@ -200,6 +214,8 @@ impl Rooms {
             _claim: state,
             ready: Some(Ready {
                 supervisor,
+                machine: machine_room,
+                revival,
                 jobs: jobs_room,
                 housekeeping: housekeeping_room,
                 logs: logs_room,
@@ -245,6 +261,12 @@ impl Rooms {
         self.start("logs", ready.logs.run(ready.forward, intake.clone(), drain));
         self.start("supervision", ready.supervisor.run(intake.clone()));
         self.start("jobs", ready.jobs.run(intake.clone()));
+        let beat = self.pulse.register("host", machine::room::ALLOWANCE);
+        self.start("host", ready.machine.run(beat, intake.clone()));
+        let beat = self
+            .pulse
+            .register("docker revival", machine::revival::ALLOWANCE);
+        self.start("docker revival", ready.revival.run(beat, intake.clone()));
         let allowance = housekeeping::ALLOWANCE + self.settings.docker.timeout * 5;
         let beat = self.pulse.register("housekeeping", allowance);
         let housekeeping = ready.housekeeping.run(beat, intake.clone());
@@ -303,7 +325,13 @@ impl Rooms {
         let verdict = self.heartbeat.verdict();
         let status = self.supervise.status();
         let well = status.containers.iter().filter(|one| one.is_well()).count();
-        let counts = format!("{well} of {} containers well", status.containers.len());
+        let n_all = status.containers.len();
+        if self.machine.status().leaving {
+            let left = status.containers.iter().filter(|one| one.phase.may_run());
+            let n_left = left.count();
+            return format!("draining, the host shuts down: {n_left} of {n_all} containers left");
+        }
+        let counts = format!("{well} of {n_all} containers well");
         match verdict.reasons().first() {
             None => format!("healthy: {counts}"),
             Some(reason) => format!("degraded: {counts}; {reason}"),

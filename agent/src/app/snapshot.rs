@@ -2,13 +2,13 @@
 
 use super::rooms::Rooms;
 use crate::control::protocol::{
-    Config, Container, Docker, Exit, Fact, Job, JobRecord, JobRun, Logs, Metrics, Output, Pull,
-    Status,
+    Config, Container, Docker, Exit, Fact, Host, Job, JobRecord, JobRun, Logs, Metrics, Output,
+    Pull, Status, Update,
 };
 use crate::control::serve::Snapshot;
 use crate::facts::Facts;
 use crate::supervise::{housekeeping, jobs};
-use crate::{logs, metrics, supervise};
+use crate::{logs, machine, metrics, supervise};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,6 +52,7 @@ pub fn source(rooms: &Rooms) -> Arc<Snapshot> {
     let facts = rooms.identity.facts();
     let heartbeat = rooms.heartbeat.clone();
     let supervise = rooms.supervise.clone();
+    let machine = rooms.machine.clone();
     let jobs = rooms.jobs.clone();
     let housekeeping = rooms.housekeeping.clone();
     let logs = rooms.logs.clone();
@@ -68,6 +69,7 @@ pub fn source(rooms: &Rooms) -> Arc<Snapshot> {
             config: config.lock().clone(),
             facts: facts_of(&facts.borrow()),
             docker: docker_of(&containers.docker, &housekeeping.status()),
+            host: host_of(&machine.status()),
             containers: containers.containers.iter().map(container_of).collect(),
             jobs: jobs.status().jobs.iter().map(job_of).collect(),
             logs: logs_of(logs.status()),
@@ -95,6 +97,24 @@ fn docker_of(docker: &supervise::DockerStatus, house: &housekeeping::Status) -> 
         error: docker.error.clone(),
         root: house.root.as_ref().map(|root| root.display().to_string()),
         disk_used_percent: house.disk.map(|disk| disk.percent()),
+    }
+}
+
+fn host_of(machine: &machine::Status) -> Host {
+    let reboot_reason = machine.reboot_reason();
+    Host {
+        bus: machine.bus,
+        systemd: machine.systemd.clone(),
+        update: machine.update.as_ref().map(|update| Update {
+            operation: update.operation.word().into(),
+            progress: update.progress,
+            new_version: update.new_version.clone(),
+            last_checked: update.last_checked.map(rfc3339),
+        }),
+        reboot_required: reboot_reason.is_some(),
+        reboot_reason,
+        shutdown_inhibited: machine.inhibits,
+        shutting_down: machine.leaving,
     }
 }
 

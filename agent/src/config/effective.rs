@@ -32,6 +32,7 @@ pub fn text(settings: &Settings) -> String {
     page.section("docker");
     page.line("socket", &path(&settings.docker.socket));
     page.line("timeout", &duration(settings.docker.timeout));
+    page.line("revive", &settings.machine.revive.to_string());
     images(&mut page, &settings.containers);
     for each in &settings.containers.containers {
         containers::container(&mut page, each);

@@ -8,11 +8,14 @@ use crate::config::{Settings, file, validate};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where configuration is looked for when no file is named.
 const ETC: &str = "/etc/agent";
 /// No configuration that a person wrote is larger. Unit: bytes.
 const MAX_FILE: u64 = 1 << 20;
+/// Less than `TimeoutStopSec=` of systemd/agent.service.
+const LONGEST_STOP: Duration = Duration::from_secs(140);
 
 /// What the command line says about the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,10 +112,22 @@ pub(super) fn check(
     let settings = validate::settings(file, &dirs, &report);
     faults.extend(report.faults());
     if faults.is_empty() {
-        Ok((settings, dirs.warning.into_iter().collect()))
+        let stop = too_long(settings.agent.stop_timeout);
+        Ok((settings, dirs.warning.into_iter().chain(stop).collect()))
     } else {
         Err(faults)
     }
+}
+
+/// systemd kills what outlasts the unit's `TimeoutStopSec=`.
+fn too_long(stop_timeout: Duration) -> Option<String> {
+    (stop_timeout > LONGEST_STOP).then(|| {
+        format!(
+            "agent.stop_timeout is longer than {} s: agent.service is killed after 150 s, \
+             raise its TimeoutStopSec= by a drop-in as well",
+            LONGEST_STOP.as_secs()
+        )
+    })
 }
 
 /// `agent.toml` and the drop-ins, as far as they exist.
@@ -199,4 +214,24 @@ fn not_utf8(file: usize, before: &[u8]) -> Fault {
         column: u32::try_from(column).unwrap_or(u32::MAX),
     };
     Fault::new(place, "not UTF-8").help("save the file as UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_STOP, too_long};
+    use std::time::Duration;
+
+    #[test]
+    fn a_stop_that_systemd_would_cut_short_is_warned_of() {
+        let unit = include_str!("../../../systemd/agent.service");
+        let timeout = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("TimeoutStopSec="));
+        let timeout = Duration::from_secs(timeout.unwrap().parse().unwrap());
+        assert!(LONGEST_STOP < timeout);
+        assert_eq!(too_long(LONGEST_STOP), None);
+        let warning = too_long(timeout).unwrap();
+        let named = format!("killed after {} s", timeout.as_secs());
+        assert!(warning.contains(&named), "{warning}");
+    }
 }

@@ -36,7 +36,7 @@ pub use fault::{Fault, Faults, Place};
 pub use load::{Loaded, Origin, load, load_for_host};
 
 use crate::listener::Address;
-use crate::{cloud, docker, logs, metrics, supervise, telemetry};
+use crate::{cloud, docker, logs, machine, metrics, supervise, telemetry};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub struct Settings {
     pub telemetry: telemetry::Settings,
     pub cloud: cloud::Settings,
     pub docker: docker::Settings,
+    /// `[docker] revive`
+    pub machine: machine::Settings,
     pub containers: supervise::Settings,
     pub jobs: supervise::jobs::Settings,
     pub metrics: metrics::Settings,

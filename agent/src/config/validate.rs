@@ -73,6 +73,7 @@ pub fn settings(file: File, dirs: &Dirs, report: &Report) -> Settings {
         telemetry: file.agent.telemetry,
         cloud: file.cloud,
         docker: file.docker,
+        machine: file.machine,
         containers: supervise::Settings {
             containers: file.containers.into_iter().map(container).collect(),
             images: file.images.0,

@@ -23,6 +23,9 @@ pub struct Status {
     /// Fact → value and source.
     pub facts: BTreeMap<String, Fact>,
     pub docker: Docker,
+    /// An older agent has none.
+    #[serde(default)]
+    pub host: Host,
     pub containers: Vec<Container>,
     pub jobs: Vec<Job>,
     pub logs: Logs,
@@ -54,6 +57,30 @@ pub struct Docker {
     pub root: Option<String>,
     /// Of the file system there; null where it cannot be measured.
     pub disk_used_percent: Option<u8>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// The system bus answers; null until it has been asked.
+    pub bus: Option<bool>,
+    /// systemd's own word; null where it cannot be asked.
+    pub systemd: Option<String>,
+    /// null where update_engine does not run.
+    pub update: Option<Update>,
+    pub reboot_required: bool,
+    pub reboot_reason: Option<String>,
+    /// A shutdown waits for the containers to stop.
+    pub shutdown_inhibited: bool,
+    /// It shuts down, the containers are stopped.
+    pub shutting_down: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Update {
+    pub operation: String,
+    pub progress: f64,
+    pub new_version: String,
+    pub last_checked: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

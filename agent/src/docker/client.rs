@@ -1,7 +1,7 @@
 //! The client itself: one connection, many calls, each with a deadline.
 
 use super::Settings;
-use super::container::{self, Container, Summary};
+use super::container::{self, Container, Limits, Summary};
 use super::error::{Cause, Error};
 use super::events::{self, Events};
 use super::image::{self, Local};
@@ -216,6 +216,29 @@ impl Docker {
                 name: Some(RestartPolicyNameEnum::NO),
                 ..RestartPolicy::default()
             }),
+            ..ContainerUpdateBody::default()
+        };
+        self.call("update container", id, self.short(), async {
+            client.update_container(id, body).await
+        })
+        .await
+    }
+
+    /// Sets what is set in `limits`, while the container runs on.
+    pub async fn limit(&self, id: &str, limits: Limits) -> Result<(), Error> {
+        let client = self.client("update container", id).await?;
+        let body = ContainerUpdateBody {
+            // Docker refuses a limit above the swap limit that it has made of the one before,
+            // and makes twice the memory of none.
+            memory_swap: limits
+                .memory_swap
+                .or(limits.memory.map(|memory| memory.saturating_mul(2))),
+            memory: limits.memory,
+            memory_reservation: limits.memory_reservation,
+            nano_cpus: limits.nano_cpus,
+            cpu_shares: limits.cpu_shares,
+            cpuset_cpus: limits.cpuset,
+            pids_limit: limits.pids,
             ..ContainerUpdateBody::default()
         };
         self.call("update container", id, self.short(), async {

@@ -26,6 +26,39 @@ pub struct Summary {
     pub image_id: String,
 }
 
+/// What Docker changes in a container without making it anew; None: not set, Docker's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes.
+    pub memory: Option<i64>,
+    /// Bytes of memory and swap together; -1: no limit.
+    pub memory_swap: Option<i64>,
+    /// Bytes.
+    pub memory_reservation: Option<i64>,
+    /// Billionths of a CPU.
+    pub nano_cpus: Option<i64>,
+    pub cpu_shares: Option<i64>,
+    /// `0-1,3`
+    pub cpuset: Option<String>,
+    pub pids: Option<i64>,
+}
+
+impl Limits {
+    /// Whether each limit that is set here has the same value there.
+    pub fn hold_in(&self, there: &Limits) -> bool {
+        fn same<T: PartialEq>(here: &Option<T>, there: &Option<T>) -> bool {
+            here.is_none() || here == there
+        }
+        same(&self.memory, &there.memory)
+            && same(&self.memory_swap, &there.memory_swap)
+            && same(&self.memory_reservation, &there.memory_reservation)
+            && same(&self.nano_cpus, &there.nano_cpus)
+            && same(&self.cpu_shares, &there.cpu_shares)
+            && same(&self.cpuset, &there.cpuset)
+            && same(&self.pids, &there.pids)
+    }
+}
+
 /// One container in full.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Container {
@@ -58,6 +91,7 @@ pub struct Container {
     pub error: String,
     /// `sha256:…`
     pub image_id: String,
+    pub limits: Limits,
     /// As it was asked for: `app:1`.
     pub image: String,
     /// How often Docker's own policy restarted it.
@@ -97,6 +131,16 @@ pub(super) fn container(found: ContainerInspectResponse) -> Option<Container> {
         policy,
         None | Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO)
     );
+    let set = |value: Option<i64>| value.filter(|value| *value != 0);
+    let limits = Limits {
+        memory: set(host.memory),
+        memory_swap: set(host.memory_swap),
+        memory_reservation: set(host.memory_reservation),
+        nano_cpus: set(host.nano_cpus),
+        cpu_shares: set(host.cpu_shares),
+        cpuset: host.cpuset_cpus.filter(|cpus| !cpus.is_empty()),
+        pids: set(host.pids_limit),
+    };
     let network_mode = host.network_mode;
     Some(Container {
         id: found.id?,
@@ -116,6 +160,7 @@ pub(super) fn container(found: ContainerInspectResponse) -> Option<Container> {
         oom_killed: state.oom_killed.unwrap_or_default(),
         error: printable(&state.error.unwrap_or_default()),
         image_id: found.image.unwrap_or_default(),
+        limits,
         image: config.image.unwrap_or_default(),
         restart_count: found
             .restart_count

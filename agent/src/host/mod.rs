@@ -3,8 +3,10 @@
 
 pub mod boot;
 pub mod bus;
+pub mod cgroup;
 mod holder;
 pub mod notify;
 pub mod roots;
 pub mod sockets;
 pub mod units;
+pub mod witness;

@@ -16,11 +16,18 @@ const UNITS: [(&str, &str); 3] = [
     ),
 ];
 /// Unit, name, text.
-const DROP_INS: [(&str, &str, &str); 1] = [(
-    "agent.service",
-    "10-notify-reload.conf",
-    include_str!("../../../systemd/agent.service.d/10-notify-reload.conf"),
-)];
+const DROP_INS: [(&str, &str, &str); 2] = [
+    (
+        "agent.service",
+        "10-notify-reload.conf",
+        include_str!("../../../systemd/agent.service.d/10-notify-reload.conf"),
+    ),
+    (
+        "agent.service",
+        "20-restart-steps.conf",
+        include_str!("../../../systemd/agent.service.d/20-restart-steps.conf"),
+    ),
+];
 pub const SYSUSERS: &str = include_str!("../../../systemd/agent.sysusers.conf");
 /// Of the drop-in that moves a socket to where the config listens.
 const LISTEN: &str = "20-listen.conf";

@@ -36,7 +36,7 @@ impl Attributes {
             *asked = true;
             return value(source);
         }
-        let mut source = Source::new(path.to_owned());
+        let mut source = Source::of_one_piece(path.to_owned());
         let value = value(&mut source)?;
         if value.is_some() && self.kept.len() < KEPT {
             self.kept.insert(path.to_owned(), (source, true));

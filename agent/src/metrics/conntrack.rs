@@ -65,9 +65,9 @@ impl Conntrack {
     pub fn new(roots: &Roots) -> Conntrack {
         let netfilter = roots.proc.join("sys/net/netfilter");
         Conntrack {
-            count: Source::new(netfilter.join("nf_conntrack_count")),
-            max: Source::new(netfilter.join("nf_conntrack_max")),
-            statistics: Source::new(roots.proc.join("net/stat/nf_conntrack")),
+            count: Source::of_one_piece(netfilter.join("nf_conntrack_count")),
+            max: Source::of_one_piece(netfilter.join("nf_conntrack_max")),
+            statistics: Source::of_short_lines(roots.proc.join("net/stat/nf_conntrack")),
         }
     }
 }

@@ -43,7 +43,7 @@ impl Cpu {
     /// `shows_frequency`: with `info`, also each CPU's frequency, as where `cpufreq` is on.
     pub fn new(roots: &Roots, options: &Options, shows_frequency: bool) -> Cpu {
         Cpu {
-            stat: Source::new(roots.proc.join("stat")),
+            stat: Source::of_one_piece(roots.proc.join("stat")),
             shows_guest: options.cpu_guest,
             info: options
                 .cpu_info

@@ -174,7 +174,7 @@ struct Disk {
 impl Diskstats {
     pub fn new(roots: &Roots, devices: &Filter) -> Diskstats {
         Diskstats {
-            diskstats: Source::new(roots.proc.join("diskstats")),
+            diskstats: Source::of_short_lines(roots.proc.join("diskstats")),
             block: roots.sys.join("block"),
             udev: roots.udev.clone(),
             shown: Sieve::new(devices),
@@ -201,10 +201,9 @@ impl Diskstats {
             if columns.len() < MIN_COLUMNS {
                 continue;
             }
-            let rotational = self
-                .rotational
-                .entry(name.to_owned())
-                .or_insert_with(|| Source::new(self.block.join(name).join("queue/rotational")));
+            let rotational = self.rotational.entry(name.to_owned()).or_insert_with(|| {
+                Source::of_one_piece(self.block.join(name).join("queue/rotational"))
+            });
             disks.push(Disk {
                 name: name.to_owned(),
                 major: major.to_owned(),

@@ -14,8 +14,8 @@ impl Entropy {
     pub fn new(roots: &Roots) -> Entropy {
         let random = roots.proc.join("sys/kernel/random");
         Entropy {
-            available: Source::new(random.join("entropy_avail")),
-            pool_size: Source::new(random.join("poolsize")),
+            available: Source::of_one_piece(random.join("entropy_avail")),
+            pool_size: Source::of_one_piece(random.join("poolsize")),
         }
     }
 }

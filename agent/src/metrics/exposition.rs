@@ -11,8 +11,9 @@
 //!
 //! Spec: "Text-based format" in Prometheus' "Exposition formats".
 
+use crate::metrics::short_hash::{Passed, hash};
 use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -197,7 +198,7 @@ impl Page {
 
     /// [`render`] of what was written since the last cut.
     pub fn render(&self, sink: impl FnMut(&str)) {
-        render(std::iter::once(&self.open), sink);
+        render(std::iter::once(&self.open), &mut Order::default(), sink);
     }
 }
 
@@ -222,18 +223,32 @@ impl Part {
     }
 }
 
+/// Where the families of the last page stood: those of the next one mostly stand there again,
+/// and what is sorted already is sorted at once.
+#[derive(Default)]
+pub struct Order(Vec<usize>);
+
 /// Gives a page to `sink` in pieces, families sorted by name. Of families that
 /// share a name, those whose type differs from the first one's are left out.
-pub fn render<'a>(parts: impl Iterator<Item = &'a Part>, mut sink: impl FnMut(&str)) {
-    let mut order: Vec<(&str, &Part, &Entry)> = parts
+pub fn render<'a>(
+    parts: impl Iterator<Item = &'a Part>,
+    last: &mut Order,
+    mut sink: impl FnMut(&str),
+) {
+    let families: Vec<(&str, &Part, &Entry)> = parts
         .flat_map(|part| {
             let printed = part.families.iter().filter(|one| !one.samples.is_empty());
             printed.map(move |entry| (&part.text[entry.name.clone()], part, entry))
         })
         .collect();
-    order.sort_by_key(|(name, ..)| *name);
+    let Order(order) = last;
+    if order.len() != families.len() {
+        *order = (0..families.len()).collect();
+    }
+    // Of one name, the first one written stays first.
+    order.sort_by_key(|place| (families[*place].0, *place));
     let mut open: Option<(&str, Kind)> = None;
-    for (name, part, entry) in order {
+    for (name, part, entry) in order.iter().map(|place| families[*place]) {
         match open {
             Some((same, kind)) if same == name && kind != entry.kind => continue,
             Some((same, _)) if same == name => sink(&part.text[entry.samples.clone()]),
@@ -334,9 +349,12 @@ pub fn sanitized(raw: &str) -> String {
 
 /// `\` and line feed are escaped everywhere, `"` in label values only.
 fn push_escaped(text: &mut String, raw: &str, quoted: bool) {
-    let escapes = |byte: u8| byte == b'\\' || byte == b'\n' || (quoted && byte == b'"');
+    let next = |rest: &str| match quoted {
+        true => memchr::memchr3(b'\\', b'\n', b'"', rest.as_bytes()),
+        false => memchr::memchr2(b'\\', b'\n', rest.as_bytes()),
+    };
     let mut rest = raw;
-    while let Some(at) = rest.bytes().position(escapes) {
+    while let Some(at) = next(rest) {
         text.push_str(&rest[..at]);
         text.push_str(match rest.as_bytes()[at] {
             b'\n' => "\\n",
@@ -362,48 +380,6 @@ fn push_value(text: &mut String, value: Value) {
             text.push_str(itoa::Buffer::new().format(float as i64));
         }
         Value::Float(float) => text.push_str(zmij::Buffer::new().format_finite(float)),
-    }
-}
-
-/// Two multiplications per 16 bytes, each folded to its halves' exclusive or, as wyhash has
-/// it. Against collisions by chance only: whoever can write a series that collides with
-/// another can write the other one as well.
-fn hash(bytes: &[u8]) -> u64 {
-    const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-    const SECRETS: [u64; 2] = [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
-    let fold = |a: u64, b: u64| {
-        let product = u128::from(a) * u128::from(b);
-        (product as u64) ^ (product >> 64) as u64
-    };
-    let mut state = SEED ^ bytes.len() as u64;
-    let (chunks, rest) = bytes.as_chunks::<16>();
-    let mut last = [0; 16];
-    last[..rest.len()].copy_from_slice(rest);
-    for chunk in chunks.iter().chain([&last]) {
-        let (halves, _) = chunk.as_chunks::<8>();
-        let [low, high] = [halves[0], halves[1]].map(u64::from_ne_bytes);
-        state = fold(low ^ SECRETS[0] ^ state, high ^ SECRETS[1]);
-    }
-    fold(state ^ SECRETS[0], SECRETS[1])
-}
-
-/// A hasher for numbers that are hashes already.
-#[derive(Default)]
-struct Passed(u64);
-
-impl Hasher for Passed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Filefd {
 impl Filefd {
     pub fn new(roots: &Roots) -> Filefd {
         Filefd {
-            file_nr: Source::new(roots.proc.join("sys/fs/file-nr")),
+            file_nr: Source::of_one_piece(roots.proc.join("sys/fs/file-nr")),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::metrics::source::{Source, Text};
 use crate::metrics::statfs::{Answer, Place, Pool, Usage};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub struct Filesystem {
     mountinfo: Source,
@@ -31,11 +32,17 @@ pub struct Filesystem {
 #[derive(Default)]
 struct Known {
     text: String,
+    read: Option<Instant>,
+    /// Which places were read-only then, by statfs(2); None: not asked yet.
+    read_only: Option<Vec<Option<bool>>>,
     /// With the index of its place.
     mounts: Vec<(Mount, usize)>,
     /// What to ask; all differ.
     places: Vec<Place>,
 }
+
+/// What is on the page of mountinfo is never older: some options change without an event.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// Answer statfs(2) from memory, whatever becomes of their disk.
 const NEAR: [&str; 9] = [
@@ -59,12 +66,25 @@ impl Filesystem {
         }
     }
 
+    /// Reads mountinfo where it may say something new: the kernel prints each mount of each
+    /// container for it.
     fn find_mounts(&mut self) -> Result<(), CollectError> {
+        let is_old = |read: Instant| read.elapsed() > READ_AGAIN;
+        let known = self.known.read.is_some_and(|read| !is_old(read));
+        if known && !self.mountinfo.may_have_changed() {
+            return Ok(());
+        }
+        self.read_mounts()
+    }
+
+    fn read_mounts(&mut self) -> Result<(), CollectError> {
+        self.known.read_only = None;
         let text = match self.mountinfo.read() {
             Ok(text) => text,
             Err(_) => self.own_mountinfo.read()?,
         };
         if text.as_str() == self.known.text {
+            self.known.read = Some(Instant::now());
             return Ok(());
         }
         self.pool.forget();
@@ -81,6 +101,7 @@ fn known(
 ) -> Result<Known, CollectError> {
     let mut known = Known {
         text: text.as_str().to_owned(),
+        read: Some(Instant::now()),
         ..Known::default()
     };
     let mut all = Vec::new();
@@ -116,6 +137,14 @@ fn known(
     Ok(known)
 }
 
+fn read_only(answers: &[Answer]) -> Vec<Option<bool>> {
+    let flag = |answer: &Answer| match answer {
+        Answer::Usage(usage) => Some(usage.read_only),
+        Answer::Error(_) | Answer::Timeout => None,
+    };
+    answers.iter().map(flag).collect()
+}
+
 /// Mount points that only a thread of its own may ask or pass.
 fn far(mounts: &[Mount]) -> Vec<String> {
     let of_others = mounts.iter().filter(|mount| {
@@ -138,7 +167,14 @@ impl Collector for Filesystem {
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
         self.find_mounts()?;
-        let answers = self.pool.ask_all(&self.known.places);
+        let mut answers = self.pool.ask_all(&self.known.places);
+        let read_only = read_only(&answers);
+        if (self.known.read_only.as_ref()).is_some_and(|before| *before != read_only) {
+            // The kernel has made one read-only by itself, which is no event of the table.
+            self.read_mounts()?;
+            answers = self.pool.ask_all(&self.known.places);
+        }
+        self.known.read_only = Some(self::read_only(&answers));
         let rows: Vec<Row<'_>> = self
             .known
             .mounts

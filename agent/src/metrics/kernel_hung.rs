@@ -13,7 +13,7 @@ pub struct KernelHung {
 impl KernelHung {
     pub fn new(roots: &Roots) -> KernelHung {
         KernelHung {
-            source: Source::new(roots.proc.join("sys/kernel/hung_task_detect_count")),
+            source: Source::of_one_piece(roots.proc.join("sys/kernel/hung_task_detect_count")),
         }
     }
 }

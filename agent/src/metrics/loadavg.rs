@@ -19,7 +19,7 @@ pub struct Loadavg {
 impl Loadavg {
     pub fn new(roots: &Roots) -> Loadavg {
         Loadavg {
-            loadavg: Source::new(roots.proc.join("loadavg")),
+            loadavg: Source::of_one_piece(roots.proc.join("loadavg")),
         }
     }
 }

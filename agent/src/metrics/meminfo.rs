@@ -17,7 +17,7 @@ pub struct Meminfo {
 impl Meminfo {
     pub fn new(roots: &Roots) -> Meminfo {
         Meminfo {
-            meminfo: Source::new(roots.proc.join("meminfo")),
+            meminfo: Source::of_one_piece(roots.proc.join("meminfo")),
         }
     }
 }

@@ -65,6 +65,7 @@ mod processes;
 mod rapl;
 mod schedstat;
 mod selinux;
+mod short_hash;
 mod sockstat;
 mod softirqs;
 mod softnet;
@@ -104,6 +105,7 @@ use crate::listener::Address;
 use crate::metrics::collector::{Collector, Selection, Summary};
 use crate::metrics::desk::{Desk, Look};
 use crate::metrics::exposition::{Kind, Page};
+use crate::metrics::netstat::Octets;
 use crate::metrics::rtnetlink::SharedLinks;
 use crate::metrics::scraper::{MAX_UNSENT, Tools};
 use crate::metrics::web::{Entry, Guard, Web};
@@ -234,17 +236,18 @@ impl Metrics {
         registry: prometheus::Registry,
         systemd: &systemd::Asker,
     ) -> Arc<Metrics> {
-        let links = SharedLinks::new();
+        let shares = Shares::default();
         let (enabled, collectors) = COLLECTORS
             .iter()
             .chain(OPTIONAL)
             .filter(|name| settings.has(name))
-            .filter_map(|name| Some((*name, make(name, settings, &links, systemd)?)))
+            .filter_map(|name| Some((*name, make(name, settings, &shares, systemd)?)))
             .unzip();
         let shared = Arc::new(Shared::default());
         let tools = Tools::new(
             registry,
             shared.clone(),
+            shares.octets,
             !settings.options.disable_exporter_metrics,
         );
         let places = scraper::places(&settings.options);
@@ -282,11 +285,11 @@ impl Metrics {
 /// the files below `settings.roots`, without agent and listener. One that fails adds what it had.
 pub fn page(settings: &Settings) -> String {
     let mut page = Page::default();
-    let links = SharedLinks::new();
+    let shares = Shares::default();
     // Nobody reads what it asks: it shows nothing.
     let (systemd, _) = systemd::open(&settings.options.systemd, Systemd1::new(Bus::system()));
     for name in &settings.collectors {
-        if let Some(mut collector) = make(name, settings, &links, &systemd) {
+        if let Some(mut collector) = make(name, settings, &shares, &systemd) {
             // What failed would be said by the page's `node_scrape_collector_success`.
             let _ = collector.update(&mut page);
         }
@@ -318,11 +321,18 @@ fn look(desk: &Arc<Desk>, asked: Instant, deadline: Instant) -> Instant {
     }
 }
 
+/// What several take from one reading.
+#[derive(Default)]
+struct Shares {
+    links: SharedLinks,
+    octets: Octets,
+}
+
 /// The collector of that name.
 fn make(
     name: &str,
     settings: &Settings,
-    links: &SharedLinks,
+    shares: &Shares,
     systemd: &systemd::Asker,
 ) -> Option<Box<dyn Collector>> {
     let (roots, options) = (&settings.roots, &settings.options);
@@ -342,7 +352,7 @@ fn make(
         "dmmultipath" => Box::new(dmmultipath::DmMultipath::new(roots)),
         "edac" => Box::new(edac::Edac::new(roots)),
         "entropy" => Box::new(entropy::Entropy::new(roots)),
-        "ethtool" => Box::new(ethtool::Ethtool::new(options, links.clone())),
+        "ethtool" => Box::new(ethtool::Ethtool::new(options, shares.links.clone())),
         "filefd" => Box::new(filefd::Filefd::new(roots)),
         "filesystem" => Box::new(filesystem::Filesystem::new(
             roots,
@@ -356,9 +366,17 @@ fn make(
         "loadavg" => Box::new(loadavg::Loadavg::new(roots)),
         "mdadm" => Box::new(mdadm::Mdadm::new(roots)),
         "meminfo" => Box::new(meminfo::Meminfo::new(roots)),
-        "netclass" => Box::new(netclass::Netclass::new(roots, options, links.clone())),
-        "netdev" => Box::new(netdev::Netdev::new(&options.netdev, links.clone())),
-        "netstat" => Box::new(netstat::Netstat::new(roots, &options.netstat_fields)),
+        "netclass" => Box::new(netclass::Netclass::new(
+            roots,
+            options,
+            shares.links.clone(),
+        )),
+        "netdev" => Box::new(netdev::Netdev::new(&options.netdev, shares.links.clone())),
+        "netstat" => Box::new(netstat::Netstat::new(
+            roots,
+            &options.netstat_fields,
+            shares.octets.clone(),
+        )),
         "nfs" => Box::new(nfs::Nfs::new(roots)),
         "nfsd" => Box::new(nfsd::Nfsd::new(roots)),
         "nvme" => Box::new(nvme::Nvme::new(roots)),

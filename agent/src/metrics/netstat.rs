@@ -9,16 +9,47 @@ use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page, push_name};
 use crate::metrics::pattern::Pattern;
+use crate::metrics::short_hash::ShortHashMap;
 use crate::metrics::source::{Source, Text};
-use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// InOctets and OutOctets of a line `IpExt`, in this process' own network namespace, and since
+/// when they are true: `process_*` shows them as well, and the kernel sums some 400 counters for
+/// each reading.
+#[derive(Clone, Default)]
+pub struct Octets(Arc<Mutex<Option<(Instant, [f64; 2])>>>);
+
+impl Octets {
+    /// As they were at `begun` or later, where somebody has read them since.
+    pub fn since(&self, begun: Instant) -> Option<[f64; 2]> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .filter(|(read, _)| *read >= begun)
+            .map(|(_, both)| both)
+    }
+
+    fn keep(&self, read: Instant, both: [f64; 2]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((read, both));
+    }
+}
 
 pub struct Netstat {
-    paired: [Source; 2],
+    /// None where the collectors look at another /proc than this process'.
+    octets: Option<Octets>,
+    paired: [(Source, Vec<Plan>); 2],
     snmp6: Source,
     shown: Pattern,
-    plans: HashMap<String, Vec<Pick>>,
     /// By the word in snmp6.
-    picks6: HashMap<String, Option<Pick>>,
+    picks6: ShortHashMap<String, Option<Pick>>,
+}
+
+/// What to pick of one protocol, by its place in the file.
+struct Plan {
+    /// The line of names that it was made for.
+    names: String,
+    picks: Vec<Pick>,
 }
 
 /// A statistic that is shown.
@@ -27,6 +58,8 @@ struct Pick {
     column: usize,
     name: String,
     help: String,
+    /// Which of [`Octets`] it is.
+    octets: Option<usize>,
 }
 
 /// Names beyond this many are a file that we do not understand.
@@ -34,17 +67,15 @@ const MAX_NAMES: usize = 4096;
 
 impl Netstat {
     /// `fields` matches the statistics to show, as `Tcp_InSegs`.
-    pub fn new(roots: &Roots, fields: &str) -> Netstat {
+    pub fn new(roots: &Roots, fields: &str, octets: Octets) -> Netstat {
         let net = roots.proc.join("net");
         Netstat {
-            paired: [
-                Source::new(net.join("netstat")),
-                Source::new(net.join("snmp")),
-            ],
-            snmp6: Source::new(net.join("snmp6")),
+            octets: (roots.proc == Path::new("/proc")).then_some(octets),
+            paired: ["netstat", "snmp"]
+                .map(|name| (Source::of_one_piece(net.join(name)), Vec::new())),
+            snmp6: Source::of_one_piece(net.join("snmp6")),
             shown: Pattern::new(fields),
-            plans: HashMap::new(),
-            picks6: HashMap::new(),
+            picks6: ShortHashMap::default(),
         }
     }
 }
@@ -55,9 +86,13 @@ impl Collector for Netstat {
     }
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
-        for source in &mut self.paired {
+        for (source, plans) in &mut self.paired {
+            let read = Instant::now();
             let text = source.read()?;
-            write_paired(page, &text, &mut self.plans, &mut self.shown)?;
+            let both = write_paired(page, &text, plans, &mut self.shown)?;
+            if let (Some(octets), [Some(received), Some(sent)]) = (&self.octets, both) {
+                octets.keep(read, [received, sent]);
+            }
         }
         match self.snmp6.read() {
             Ok(text) => write_snmp6(page, &text, &mut self.picks6, &mut self.shown),
@@ -70,10 +105,12 @@ impl Collector for Netstat {
 fn write_paired(
     page: &mut Page,
     text: &Text<'_>,
-    plans: &mut HashMap<String, Vec<Pick>>,
+    plans: &mut Vec<Plan>,
     shown: &mut Pattern,
-) -> Result<(), CollectError> {
+) -> Result<[Option<f64>; 2], CollectError> {
+    let mut octets = [None; 2];
     let mut lines = text.as_str().lines();
+    let mut place = 0;
     while let (Some(names), Some(numbers)) = (lines.next(), lines.next()) {
         let (Some((protocol, fields)), Some((same, numbers))) =
             (names.split_once(':'), numbers.split_once(':'))
@@ -83,34 +120,41 @@ fn write_paired(
         if protocol != same {
             return Err(text.malformed(format!("numbers of {same:?} below names of {protocol:?}")));
         }
-        if !plans.contains_key(names) {
-            if plans.len() >= MAX_NAMES {
-                plans.clear();
+        if plans.get(place).is_none_or(|plan| plan.names != names) {
+            plans.truncate(place);
+            if place >= MAX_NAMES {
+                return Err(text.malformed(format!("it has more than {MAX_NAMES} protocols")));
             }
             let picks = fields
                 .split_ascii_whitespace()
                 .enumerate()
                 .filter_map(|(column, field)| pick(column, protocol, field, shown))
                 .collect();
-            plans.insert(names.to_owned(), picks);
+            let names = names.to_owned();
+            plans.push(Plan { names, picks });
         }
+        let picks = plans.get(place).map(|plan| &plan.picks);
+        place += 1;
         let mut numbers = numbers.split_ascii_whitespace();
         let mut next = 0;
-        for pick in plans.get(names).into_iter().flatten() {
+        for pick in picks.into_iter().flatten() {
             let value: f64 = text.number(numbers.nth(pick.column - next))?;
             next = pick.column + 1;
             page.family(&pick.name, Kind::Untyped, &pick.help)
                 .bare(value);
+            if let Some(direction) = pick.octets {
+                octets[direction] = Some(value);
+            }
         }
     }
-    Ok(())
+    Ok(octets)
 }
 
 /// Words there are protocol and statistic in one: `Udp6InDatagrams`.
 fn write_snmp6(
     page: &mut Page,
     text: &Text<'_>,
-    picks: &mut HashMap<String, Option<Pick>>,
+    picks: &mut ShortHashMap<String, Option<Pick>>,
     shown: &mut Pattern,
 ) -> Result<(), CollectError> {
     for line in text.as_str().lines() {
@@ -147,12 +191,16 @@ fn pick(column: usize, protocol: &str, field: &str, shown: &mut Pattern) -> Opti
         column,
         name,
         help: format!("Statistic {protocol}{field}."),
+        octets: ["IpExt_InOctets", "IpExt_OutOctets"]
+            .iter()
+            .position(|one| *one == joined),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Netstat;
+    use super::{Netstat, Octets};
+    use crate::host::roots::Roots;
     use crate::metrics::collector::Collector;
     use crate::metrics::exposition::Page;
     use crate::metrics::pattern::NETSTAT_FIELDS;
@@ -169,7 +217,7 @@ mod tests {
             ("proc/net/snmp", snmp),
             ("proc/net/snmp6", snmp6),
         ]);
-        let mut collector = Netstat::new(&roots, NETSTAT_FIELDS);
+        let mut collector = Netstat::new(&roots, NETSTAT_FIELDS, Octets::default());
         let pages = collect(&mut collector);
         assert_eq!(pages.len(), 6);
         assert!(pages.values().all(|family| family.kind == "untyped"));
@@ -191,7 +239,7 @@ mod tests {
             ("proc/net/netstat", ""),
             ("proc/net/snmp", "Ip: Forwarding\nIp: 1\n"),
         ]);
-        let pages = collect(&mut Netstat::new(&roots, NETSTAT_FIELDS));
+        let pages = collect(&mut Netstat::new(&roots, NETSTAT_FIELDS, Octets::default()));
         assert_eq!(pages.len(), 1);
         expect(&pages, "node_netstat_Ip_Forwarding", &[], 1.0);
     }
@@ -204,10 +252,23 @@ mod tests {
         ] {
             let (_dir, roots) = host(&[("proc/net/netstat", netstat), ("proc/net/snmp", "")]);
             assert!(
-                Netstat::new(&roots, NETSTAT_FIELDS)
+                Netstat::new(&roots, NETSTAT_FIELDS, Octets::default())
                     .update(&mut Page::default())
                     .is_err()
             );
         }
+    }
+
+    #[test]
+    fn octets_are_shared_as_long_as_they_are_of_the_same_page() {
+        let octets = Octets::default();
+        let fields = format!("{NETSTAT_FIELDS}|^IpExt_(In|Out)Octets$");
+        let mut collector = Netstat::new(&Roots::default(), &fields, octets.clone());
+        let mut page = Page::default();
+        assert_eq!(octets.since(page.begun()), None);
+        collector.update(&mut page).unwrap();
+        assert!(octets.since(page.begun()).is_some());
+        page.clear();
+        assert_eq!(octets.since(page.begun()), None);
     }
 }

@@ -1,11 +1,12 @@
 //! `os`: which release runs. Source: /etc/os-release, else /usr/lib/os-release,
-//! os-release(5). Opened anew each time: an update replaces the file.
+//! os-release(5). Read anew when it is another file, or was written since.
 
 use crate::host::roots::Roots;
 use crate::metrics::collector::{CollectError, Collector};
 use crate::metrics::exposition::{Kind, Page};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// No release file comes near this; what is beyond is not looked at.
@@ -29,30 +30,73 @@ const INFO: [(&str, &str); 12] = [
 
 pub struct Os {
     paths: [PathBuf; 2],
+    known: Option<(Stamp, Release)>,
+}
+
+/// What differs when the file does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+struct Release {
+    info: [(&'static str, String); INFO.len()],
+    version: f64,
 }
 
 impl Os {
     pub fn new(roots: &Roots) -> Os {
         Os {
             paths: ["etc/os-release", "usr/lib/os-release"].map(|path| roots.rootfs.join(path)),
+            known: None,
         }
     }
 
-    fn read(&self) -> Result<String, CollectError> {
+    fn read(&mut self) -> Result<&Release, CollectError> {
         let [first, second] = &self.paths;
-        match read(first) {
+        let stamp = match Stamp::of(first) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                read(second).map_err(|error| CollectError::read(second, error))
+                Stamp::of(second).map_err(|error| CollectError::read(second, error))
             }
             other => other.map_err(|error| CollectError::read(first, error)),
-        }
+        }?;
+        let release = match self.known.take() {
+            Some((known, release)) if known == stamp => release,
+            _ => Release::read(&stamp.path)?,
+        };
+        Ok(&self.known.insert((stamp, release)).1)
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_SIZE).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Stamp> {
+        let about = fs::metadata(path)?;
+        Ok(Stamp {
+            path: path.to_owned(),
+            device: about.dev(),
+            inode: about.ino(),
+            length: about.len(),
+            changed: (about.ctime(), about.ctime_nsec()),
+        })
+    }
+}
+
+impl Release {
+    fn read(path: &Path) -> Result<Release, CollectError> {
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_SIZE).read_to_end(&mut bytes))
+            .map_err(|error| CollectError::read(path, error))?;
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(Release {
+            info: INFO.map(|(label, key)| (label, assigned(&text, key))),
+            version: major_minor(&assigned(&text, "VERSION_ID")),
+        })
+    }
 }
 
 impl Collector for Os {
@@ -61,9 +105,9 @@ impl Collector for Os {
     }
 
     fn update(&mut self, page: &mut Page) -> Result<(), CollectError> {
-        let text = self.read()?;
-        let labels = INFO.map(|(label, key)| (label, assigned(&text, key)));
-        let labels: Vec<(&str, &str)> = labels.iter().map(|(l, v)| (*l, v.as_str())).collect();
+        let release = self.read()?;
+        let info = release.info.iter().map(|(l, v)| (*l, v.as_str()));
+        let labels: Vec<(&str, &str)> = info.collect();
         page.family(
             "node_os_info",
             Kind::Gauge,
@@ -72,8 +116,7 @@ impl Collector for Os {
              version_codename, version_id.",
         )
         .sample(&labels, 1u64);
-        let version = major_minor(&assigned(&text, "VERSION_ID"));
-        if version > 0.0 {
+        if release.version > 0.0 {
             let labels: Vec<(&str, &str)> = labels
                 .into_iter()
                 .filter(|(label, _)| ["id", "id_like", "name"].contains(label))
@@ -83,7 +126,7 @@ impl Collector for Os {
                 Kind::Gauge,
                 "Metric containing the major.minor part of the OS version.",
             )
-            .sample(&labels, version);
+            .sample(&labels, release.version);
         }
         Ok(())
     }
@@ -155,6 +198,24 @@ mod tests {
             let (info, _) = pages["node_os_info"].series.first_key_value().unwrap();
             assert_eq!(info["build_id"], "2025-01-01-0000");
             assert_eq!((info.len(), info["variant"].as_str()), (12, ""));
+        }
+    }
+
+    #[test]
+    fn an_update_of_the_release_is_seen() {
+        let (dir, roots) = host(&[("etc/os-release", "ID=flatcar\nVERSION_ID=1.2.3\n")]);
+        let mut os = Os::new(&roots);
+        let labels = [("id", "flatcar"), ("id_like", ""), ("name", "")];
+        for (text, version) in [
+            ("ID=flatcar\nVERSION_ID=1.2.3\n", 1.2),
+            ("ID=flatcar\nVERSION_ID=4.5.6\n", 4.5),
+        ] {
+            let path = dir.path().join("etc/os-release");
+            std::fs::write(path.with_extension("new"), text).unwrap();
+            std::fs::rename(path.with_extension("new"), path).unwrap();
+            for _ in 0..2 {
+                expect(&collect(&mut os), "node_os_version", &labels, version);
+            }
         }
     }
 

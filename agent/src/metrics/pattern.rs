@@ -3,8 +3,8 @@
 //! every scrape.
 
 use crate::metrics::options::Filter;
+use crate::metrics::short_hash::ShortHashMap;
 use regex_lite::Regex;
-use std::collections::HashMap;
 
 /// Partitions, RAM disks, loop and floppy devices; whole disks and dm-* stay.
 pub const DISKS: &str = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$";
@@ -41,7 +41,7 @@ const REMEMBERED: usize = 4096;
 /// One expression and what it said before.
 pub struct Pattern {
     expression: Option<Regex>,
-    decided: HashMap<String, bool>,
+    decided: ShortHashMap<String, bool>,
 }
 
 impl Pattern {
@@ -49,7 +49,7 @@ impl Pattern {
     pub fn new(expression: &str) -> Pattern {
         Pattern {
             expression: Regex::new(expression).ok(),
-            decided: HashMap::new(),
+            decided: ShortHashMap::default(),
         }
     }
 

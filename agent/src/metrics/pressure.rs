@@ -60,7 +60,7 @@ impl Pressure {
     pub fn new(roots: &Roots) -> Pressure {
         let directory = roots.proc.join("pressure");
         let files = ["cpu", "io", "memory", "irq"]
-            .map(|resource| (resource, Source::new(directory.join(resource))));
+            .map(|resource| (resource, Source::of_one_piece(directory.join(resource))));
         Pressure { directory, files }
     }
 }

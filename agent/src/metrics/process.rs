@@ -7,6 +7,7 @@
 //! be had is left out.
 
 use crate::metrics::exposition::{Kind, Page};
+use crate::metrics::netstat::Octets;
 use crate::metrics::source::Source;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -18,15 +19,17 @@ const UNLIMITED: u64 = u64::MAX;
 
 pub struct Process {
     status: Source,
+    octets: Octets,
     netstat: Source,
     start_seconds: Option<f64>,
 }
 
 impl Process {
-    pub fn new() -> Process {
+    pub fn new(octets: Octets) -> Process {
         Process {
-            status: Source::new("/proc/self/status".into()),
-            netstat: Source::new("/proc/self/net/netstat".into()),
+            octets,
+            status: Source::of_one_piece("/proc/self/status".into()),
+            netstat: Source::of_one_piece("/proc/self/net/netstat".into()),
             start_seconds: start_seconds(),
         }
     }
@@ -97,32 +100,45 @@ impl Process {
     }
 
     fn write_network(&mut self, page: &mut Page) {
+        let read = self.octets.since(page.begun());
+        let both = read.map_or_else(|| self.read_octets(), |both| both.map(Some));
+        let families = [
+            (
+                "process_network_receive_bytes_total",
+                "Number of bytes received by the process over the network.",
+            ),
+            (
+                "process_network_transmit_bytes_total",
+                "Number of bytes sent by the process over the network.",
+            ),
+        ];
+        for ((name, help), value) in families.into_iter().zip(both) {
+            if let Some(value) = value {
+                page.family(name, Kind::Counter, help).bare(value);
+            }
+        }
+    }
+
+    /// Received and sent.
+    fn read_octets(&mut self) -> [Option<f64>; 2] {
+        let mut both = [None; 2];
         let Ok(netstat) = self.netstat.read() else {
-            return;
+            return both;
         };
         // Two lines: names, then values.
         let mut lines = netstat.as_str().lines();
         let mut line = || lines.by_ref().find_map(|line| line.strip_prefix("IpExt:"));
-        let (Some(names), Some(values)) = (line(), line()) else {
-            return;
-        };
-        let values = values.split_ascii_whitespace();
-        for (name, value) in names.split_ascii_whitespace().zip(values) {
-            let (name, help) = match name {
-                "InOctets" => (
-                    "process_network_receive_bytes_total",
-                    "Number of bytes received by the process over the network.",
-                ),
-                "OutOctets" => (
-                    "process_network_transmit_bytes_total",
-                    "Number of bytes sent by the process over the network.",
-                ),
-                _ => continue,
-            };
-            if let Ok(value) = value.parse::<u64>() {
-                page.family(name, Kind::Counter, help).bare(value);
+        if let (Some(names), Some(values)) = (line(), line()) {
+            let values = values.split_ascii_whitespace();
+            for (name, value) in names.split_ascii_whitespace().zip(values) {
+                match name {
+                    "InOctets" => both[0] = value.parse().ok(),
+                    "OutOctets" => both[1] = value.parse().ok(),
+                    _ => {}
+                }
             }
         }
+        both
     }
 }
 
@@ -159,7 +175,7 @@ fn start_seconds() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::Process;
+    use super::{Octets, Process};
     use crate::metrics::exposition::Page;
     use crate::metrics::tests::parse;
     use std::time::{SystemTime, UNIX_EPOCH};
@@ -167,7 +183,7 @@ mod tests {
     #[test]
     fn this_process_shows_plausible_figures() {
         let mut page = Page::default();
-        Process::new().write(&mut page);
+        Process::new(Octets::default()).write(&mut page);
         let pages = parse(&page);
         assert_eq!(pages.len(), 9);
         let value = |name: &str| pages[name].series.values().sum::<f64>();

@@ -21,8 +21,8 @@ impl Processes {
     pub fn new(roots: &Roots) -> Processes {
         Processes {
             proc: roots.proc.clone(),
-            pid_max: Source::new(roots.proc.join("sys/kernel/pid_max")),
-            threads_max: Source::new(roots.proc.join("sys/kernel/threads-max")),
+            pid_max: Source::of_one_piece(roots.proc.join("sys/kernel/pid_max")),
+            threads_max: Source::of_one_piece(roots.proc.join("sys/kernel/threads-max")),
         }
     }
 }

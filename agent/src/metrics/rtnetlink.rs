@@ -103,6 +103,12 @@ struct Shared {
     last: Option<(Instant, Arc<Vec<Link>>)>,
 }
 
+impl Default for SharedLinks {
+    fn default() -> SharedLinks {
+        SharedLinks::new()
+    }
+}
+
 impl SharedLinks {
     /// Opens nothing yet.
     pub fn new() -> SharedLinks {

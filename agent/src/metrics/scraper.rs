@@ -7,9 +7,10 @@
 
 use crate::metrics::collector::Selection;
 use crate::metrics::desk::{Brought, Desk, Finish, Outcome, Step};
-use crate::metrics::exposition::{Kind, MAX_TEXT, Page, Part, render};
+use crate::metrics::exposition::{Kind, MAX_TEXT, Order, Page, Part, render};
 use crate::metrics::gzip::Gzip;
 use crate::metrics::left_out::LEFT_OUT;
+use crate::metrics::netstat::Octets;
 use crate::metrics::options::Options;
 use crate::metrics::process::Process;
 use crate::metrics::{Shared, registry};
@@ -61,6 +62,7 @@ pub struct Tools {
     shows_itself: bool,
     /// Of the last page, for its memory.
     page: Option<Page>,
+    order: Order,
     /// Memory for what follows the collectors.
     last: Part,
     /// What the last plain page took.
@@ -118,14 +120,18 @@ impl Finish {
         let last = page.cut(Part::default());
         let parts = || round.parts().chain([&last]);
         let packed = round.gzip.then(|| {
-            render(parts(), |piece| tools.gzip.push(piece.as_bytes()));
+            render(parts(), &mut tools.order, |piece| {
+                tools.gzip.push(piece.as_bytes())
+            });
             tools.gzip.finish()
         });
         let (bytes, gzip) = match packed.flatten() {
             Some(packed) => (packed, true),
             None => {
                 let mut plain = Vec::with_capacity(tools.length + tools.length / 16);
-                render(parts(), |piece| plain.extend_from_slice(piece.as_bytes()));
+                render(parts(), &mut tools.order, |piece| {
+                    plain.extend_from_slice(piece.as_bytes());
+                });
                 tools.length = plain.len();
                 (plain, false)
             }
@@ -150,14 +156,20 @@ impl Finish {
 }
 
 impl Tools {
-    pub fn new(registry: Registry, shared: Arc<Shared>, shows_itself: bool) -> Tools {
+    pub fn new(
+        registry: Registry,
+        shared: Arc<Shared>,
+        octets: Octets,
+        shows_itself: bool,
+    ) -> Tools {
         Tools {
             registry,
-            process: Process::new(),
+            process: Process::new(octets),
             gzip: Gzip::new(),
             shared,
             shows_itself,
             page: None,
+            order: Order::default(),
             last: Part::default(),
             length: 0,
         }

@@ -17,7 +17,7 @@ pub struct Selinux {
 impl Selinux {
     pub fn new(roots: &Roots) -> Selinux {
         Selinux {
-            enforce: Source::new(roots.sys.join("fs/selinux/enforce")),
+            enforce: Source::of_one_piece(roots.sys.join("fs/selinux/enforce")),
             config: Source::new(roots.rootfs.join("etc/selinux/config")),
             label: Source::new(roots.proc.join("self/attr/current")),
         }

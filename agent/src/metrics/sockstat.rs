@@ -17,8 +17,8 @@ pub struct Sockstat {
 impl Sockstat {
     pub fn new(roots: &Roots) -> Sockstat {
         Sockstat {
-            ipv4: Source::new(roots.proc.join("net/sockstat")),
-            ipv6: Source::new(roots.proc.join("net/sockstat6")),
+            ipv4: Source::of_one_piece(roots.proc.join("net/sockstat")),
+            ipv6: Source::of_one_piece(roots.proc.join("net/sockstat6")),
             page_size: page_size(),
         }
     }

@@ -64,7 +64,7 @@ pub struct Softnet {
 impl Softnet {
     pub fn new(roots: &Roots) -> Softnet {
         Softnet {
-            source: Source::new(roots.proc.join("net/softnet_stat")),
+            source: Source::of_short_lines(roots.proc.join("net/softnet_stat")),
         }
     }
 }

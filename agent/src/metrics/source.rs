@@ -1,5 +1,7 @@
 //! Kept descriptors: a /proc or /sys file is opened once and read from its
-//! start at each scrape, which costs a quarter of opening it each time.
+//! start at each scrape, which costs a quarter of opening it each time. Where the kernel is
+//! known to make a file in one piece, or of short lines, a read that leaves room is its last;
+//! of others the end is read as well, which for some walks a whole table again.
 //!
 //! A read that fails drops the descriptor and tries once with a fresh one, so
 //! that a device or process that came back is seen. So does a file of more
@@ -8,6 +10,7 @@
 //! everything else [`CollectError::Read`].
 
 use crate::metrics::collector::CollectError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
@@ -21,11 +24,26 @@ const FIRST_READ: usize = 4096;
 /// No /proc or /sys text that we read comes near this; more is refused.
 const MAX_SIZE: usize = 16 << 20;
 
+/// The most that the kernel gives of a file of many records at one read.
+const PAGE: usize = 4096;
+/// Longer than any line of the files that are read as [`Source::of_short_lines`].
+const SHORT_LINE: usize = 512;
+
 /// One file, its descriptor and its buffer.
 pub struct Source {
     path: PathBuf,
+    made: Made,
     file: Option<File>,
     buffer: Vec<u8>,
+}
+
+/// How the kernel gives a file out: what tells that a read was the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// Whole records, as many as fit; any of them may be long.
+    OfRecords,
+    OfShortLines,
+    InOnePiece,
 }
 
 /// What one read gave. Bytes that are not UTF-8 are replaced.
@@ -37,8 +55,23 @@ pub struct Text<'a> {
 impl Source {
     /// Opens nothing yet.
     pub fn new(path: PathBuf) -> Source {
+        Source::made(path, Made::OfRecords)
+    }
+
+    /// As [`Source::new`], of a file whose lines are short: of sockets, disks or counters.
+    pub fn of_short_lines(path: PathBuf) -> Source {
+        Source::made(path, Made::OfShortLines)
+    }
+
+    /// As [`Source::new`], of a sysctl, an attribute of sysfs, or a `seq_file` of a single record.
+    pub fn of_one_piece(path: PathBuf) -> Source {
+        Source::made(path, Made::InOnePiece)
+    }
+
+    fn made(path: PathBuf, made: Made) -> Source {
         Source {
             path,
+            made,
             file: None,
             buffer: Vec::new(),
         }
@@ -55,15 +88,28 @@ impl Source {
         })
     }
 
+    /// False only where the kernel tells by poll(2) of each change of this file, as of the tables of
+    /// mounts below /proc, and has told of none since the last call.
+    pub fn may_have_changed(&self) -> bool {
+        let Some(file) = &self.file else {
+            return true;
+        };
+        let tells =
+            rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_type == rustix::fs::PROC_SUPER_MAGIC);
+        let mut asked = [PollFd::new(file, PollFlags::PRI)];
+        let told = poll(&mut asked, Some(&Timespec::default()));
+        !tells || told != Ok(0)
+    }
+
     fn fill(&mut self) -> io::Result<usize> {
         if let Some(file) = &self.file {
-            if let Ok(length) = read_all(file, &mut self.buffer) {
+            if let Ok(length) = read_all(file, self.made, &mut self.buffer) {
                 return Ok(length);
             }
             self.file = None;
         }
         let file = File::open(&self.path)?;
-        let length = read_all(&file, &mut self.buffer)?;
+        let length = read_all(&file, self.made, &mut self.buffer)?;
         self.file = Some(file);
         Ok(length)
     }
@@ -98,7 +144,19 @@ fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-fn read_all(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
+impl Made {
+    /// Whether a read of `read` bytes into room for `asked` was the last one.
+    fn ends(self, read: usize, asked: usize) -> bool {
+        let leaves_room = match self {
+            Made::OfRecords => false,
+            Made::OfShortLines => read + SHORT_LINE < asked.min(PAGE),
+            Made::InOnePiece => read < asked,
+        };
+        read == 0 || leaves_room
+    }
+}
+
+fn read_all(file: &File, made: Made, buffer: &mut Vec<u8>) -> io::Result<usize> {
     if buffer.is_empty() {
         buffer.resize(FIRST_READ, 0);
     }
@@ -110,12 +168,20 @@ fn read_all(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
             }
             buffer.resize(length * 2, 0);
         }
+        let asked = buffer.len() - length;
         match file.read_at(&mut buffer[length..], length as u64) {
-            Ok(0) if length >= FIRST_READ && buffer[length - 1] != b'\n' => {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            Ok(read) => {
+                length += read;
+                if !made.ends(read, asked) {
+                    continue;
+                }
+                return match buffer[..length].last() {
+                    Some(last) if length >= FIRST_READ && *last != b'\n' => {
+                        Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+                    }
+                    _ => Ok(length),
+                };
             }
-            Ok(0) => return Ok(length),
-            Ok(read) => length += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -124,7 +190,7 @@ fn read_all(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::Source;
+    use super::{Made, PAGE, SHORT_LINE, Source};
     use crate::metrics::collector::CollectError;
 
     #[test]
@@ -137,6 +203,33 @@ mod tests {
         assert_eq!(source.read().unwrap().as_str(), long);
         std::fs::write(&path, "short\n").unwrap();
         assert_eq!(source.read().unwrap().as_str(), "short\n");
+    }
+
+    #[test]
+    fn a_file_of_any_making_is_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for lines in [0, 1, 100, 511, 512, 513, 5000] {
+            let text = "1234567\n".repeat(lines);
+            std::fs::write(&path, &text).unwrap();
+            for made in [Made::OfRecords, Made::OfShortLines, Made::InOnePiece] {
+                let mut source = Source::made(path.clone(), made);
+                for _ in 0..2 {
+                    assert_eq!(source.read().unwrap().as_str(), text, "{made:?} {lines}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_read_that_leaves_room_for_a_line_ends_a_file_of_lines() {
+        let all = Made::OfShortLines;
+        assert!(all.ends(PAGE - SHORT_LINE - 1, PAGE));
+        assert!(!all.ends(PAGE - SHORT_LINE, 4 * PAGE));
+        assert!(all.ends(0, SHORT_LINE));
+        assert!(Made::InOnePiece.ends(PAGE - 1, PAGE));
+        assert!(!Made::InOnePiece.ends(PAGE, PAGE));
+        assert!(!Made::OfRecords.ends(1, PAGE));
     }
 
     #[test]

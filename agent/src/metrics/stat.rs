@@ -69,7 +69,7 @@ pub struct Stat {
 impl Stat {
     pub fn new(roots: &Roots, shows_softirq: bool) -> Stat {
         Stat {
-            stat: Source::new(roots.proc.join("stat")),
+            stat: Source::of_one_piece(roots.proc.join("stat")),
             shows_softirq,
         }
     }

@@ -37,6 +37,7 @@ pub struct Usage {
     pub available: u64,
     pub files: u64,
     pub files_free: u64,
+    pub read_only: bool,
 }
 
 /// One mount point to ask.
@@ -261,6 +262,8 @@ fn receive(
 }
 
 fn statfs(path: &Path) -> io::Result<Usage> {
+    /// ST_RDONLY of statfs(2).
+    const READ_ONLY: i64 = 1;
     let stat = rustix::fs::statfs(path)?;
     // The fields' width and sign differ between architectures.
     let block = u64::try_from(stat.f_bsize).unwrap_or_default();
@@ -270,6 +273,7 @@ fn statfs(path: &Path) -> io::Result<Usage> {
         available: stat.f_bavail.saturating_mul(block),
         files: stat.f_files,
         files_free: stat.f_ffree,
+        read_only: stat.f_flags & READ_ONLY != 0,
     })
 }
 

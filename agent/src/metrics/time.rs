@@ -51,8 +51,8 @@ impl Time {
             };
             self.devices.push(Device {
                 number: number.to_owned(),
-                available: Source::new(entry.path().join("available_clocksource")),
-                current: Source::new(entry.path().join("current_clocksource")),
+                available: Source::of_one_piece(entry.path().join("available_clocksource")),
+                current: Source::of_one_piece(entry.path().join("current_clocksource")),
             });
         }
         self.devices.sort_by(|a, b| a.number.cmp(&b.number));

@@ -19,8 +19,8 @@ pub struct UdpQueues {
 impl UdpQueues {
     pub fn new(roots: &Roots) -> UdpQueues {
         UdpQueues {
-            v4: Source::new(roots.proc.join("net/udp")),
-            v6: Source::new(roots.proc.join("net/udp6")),
+            v4: Source::of_short_lines(roots.proc.join("net/udp")),
+            v6: Source::of_short_lines(roots.proc.join("net/udp6")),
         }
     }
 }

@@ -16,7 +16,7 @@ impl Vmstat {
     /// `fields` matches the statistics to show.
     pub fn new(roots: &Roots, fields: &str) -> Vmstat {
         Vmstat {
-            vmstat: Source::new(roots.proc.join("vmstat")),
+            vmstat: Source::of_short_lines(roots.proc.join("vmstat")),
             shown: Pattern::new(fields),
         }
     }

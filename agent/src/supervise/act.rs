@@ -11,7 +11,7 @@ use super::spec::hash;
 use super::state::{Failure, Signal};
 use super::takeover;
 use crate::chain::Chain;
-use crate::docker::container::{Container, Summary};
+use crate::docker::container::{Container, Limits, Summary};
 use crate::docker::{Docker, Error};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,9 +106,12 @@ pub async fn perform(
         Work::Clear { name } => Outcome::Cleared(clear(&docker, &name).await),
         Work::Signal { id, signal } => Outcome::Signalled(docker.kill(&id, &signal).await),
         Work::Remove { name } => Outcome::Removed(remove(&docker, &name).await),
-        Work::Repair { id, name, what } => {
-            Outcome::Repaired(repair(&docker, &id, &name, &what).await)
-        }
+        Work::Repair {
+            id,
+            name,
+            what,
+            limits,
+        } => Outcome::Repaired(repair(&docker, &id, &name, &what, limits).await),
     }
 }
 
@@ -303,11 +306,12 @@ enum Resolved {
 /// The name is taken: by whom?
 async fn resolve(launch: &Launch, body: &Body, conflict: &Error) -> Result<Resolved, LaunchError> {
     let name = &launch.container.name;
-    let holder = launch
-        .docker
-        .inspect(name)
-        .await
-        .map_err(|error| LaunchError::of(&error))?;
+    let holder = match launch.docker.inspect(name).await {
+        Ok(holder) => holder,
+        // Gone since Docker said that it has the name.
+        Err(error) if error.is_not_found() => return Ok(Resolved::Free),
+        Err(error) => return Err(LaunchError::of(&error)),
+    };
     let label = |key: &str| holder.labels.get(key).map(String::as_str);
     let of = label(LABEL_CONTAINER).filter(|_| label(LABEL_MANAGED_BY) == Some(MANAGER));
     let is_ours = of == Some(name) && holder.name == *name;
@@ -408,12 +412,19 @@ async fn rename(docker: &Docker, id: &str, name: &str) -> Result<(), Error> {
     docker.rename(id, name).await
 }
 
-async fn repair(docker: &Docker, id: &str, name: &str, what: &[Repair]) -> Result<(), Error> {
+async fn repair(
+    docker: &Docker,
+    id: &str,
+    name: &str,
+    what: &[Repair],
+    limits: Limits,
+) -> Result<(), Error> {
     for one in what {
         match one {
             Repair::Name => rename(docker, id, name).await?,
             Repair::Paused => docker.unpause(id).await?,
             Repair::RestartPolicy => docker.never_restart(id).await?,
+            Repair::Limits => docker.limit(id, limits.clone()).await?,
         }
     }
     Ok(())

@@ -7,6 +7,8 @@
 mod host;
 mod network;
 
+pub use host::limits;
+
 use super::Container;
 use super::spec::resolve::{self, ResolveError, Resolved};
 use super::spec::{Healthcheck, Port, Spec, hash};

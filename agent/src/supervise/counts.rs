@@ -1,7 +1,8 @@
 //! The room's own metrics.
 
 use super::{ContainerStatus, ExitClass, Phase};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// All families of this room. The container's name is the only name of it that
 /// is a label.
@@ -16,6 +17,9 @@ pub struct Counts {
     pub paused: IntGaugeVec,
     pub update_pending: IntGaugeVec,
     pub rollbacks: IntCounterVec,
+    pub probe_failures: IntCounterVec,
+    pub backoff: GaugeVec,
+    pub start_time: GaugeVec,
     pub docker_up: IntGauge,
     pub surprises: IntCounter,
 }
@@ -30,6 +34,12 @@ impl Counts {
         };
         let gauge = |name, help| {
             let family = IntGaugeVec::new(Opts::new(name, help), &["container"])
+                .expect("a constant, valid name");
+            told(registry.register(Box::new(family.clone())));
+            family
+        };
+        let seconds = |name, help| {
+            let family = GaugeVec::new(Opts::new(name, help), &["container"])
                 .expect("a constant, valid name");
             told(registry.register(Box::new(family.clone())));
             family
@@ -86,6 +96,19 @@ impl Counts {
                 "New shapes of a container that were no good.",
                 &["container"],
             ),
+            probe_failures: counter(
+                "agent_container_probe_failures_total",
+                "Bad answers to a probe of the container; what counts as unknown is none.",
+                &["container", "probe"],
+            ),
+            backoff: seconds(
+                "agent_container_backoff_seconds",
+                "Wait before the container's next start, as it was decided; 0 while there is none.",
+            ),
+            start_time: seconds(
+                "agent_container_start_time_seconds",
+                "When the container's main process was started, since the epoch; 0 while it does not run.",
+            ),
             docker_up,
             surprises,
         }
@@ -108,6 +131,21 @@ impl Counts {
         }
     }
 
+    /// Shows what of it is a time.
+    pub fn show_times(&self, status: &ContainerStatus, now: SystemTime) {
+        let name = [status.name.as_str()];
+        let waits = status.phase == Phase::Backoff;
+        let until = status.retry_at.filter(|_| waits);
+        let left = until.and_then(|until| until.duration_since(now).ok());
+        let left = left.unwrap_or_default().as_secs_f64();
+        self.backoff.with_label_values(&name).set(left);
+        let started = status
+            .started_at
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let started = started.unwrap_or_default().as_secs_f64();
+        self.start_time.with_label_values(&name).set(started);
+    }
+
     /// Forgets a container that is no longer in the config. A label that was
     /// never set is no fault.
     pub fn forget(&self, container: &str) {
@@ -120,6 +158,12 @@ impl Counts {
             &self.last_exit_code,
         ] {
             let _ = gauge.remove_label_values(&[container]);
+        }
+        for gauge in [&self.backoff, &self.start_time] {
+            let _ = gauge.remove_label_values(&[container]);
+        }
+        for probe in ["startup", "readiness", "liveness"] {
+            let _ = self.probe_failures.remove_label_values(&[container, probe]);
         }
         let _ = self.start_failures.remove_label_values(&[container]);
         let _ = self.rollbacks.remove_label_values(&[container]);

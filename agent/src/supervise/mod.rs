@@ -68,6 +68,8 @@ pub enum Command {
         oneshot::Sender<Result<(), CommandError>>,
     ),
     Resume(Target, oneshot::Sender<Result<(), CommandError>>),
+    /// The host goes down in that time; None: it stays up after all.
+    Host(Option<Duration>),
 }
 
 /// How much time a stop has.
@@ -89,9 +91,12 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub name: String,
-    /// "added", "removed", "replaced", "kept", "updated in place"
+    /// "added", "removed", "replaced", "kept", [`KEPT_FOR_NOW`], "updated in place"
     pub what: &'static str,
 }
+
+/// What its files hold is not known before its task has read them.
+const KEPT_FOR_NOW: &str = "kept, replaced if its files have changed";
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CommandError {
@@ -157,6 +162,22 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Resume(target, reply)).await?;
         answer.await.map_err(|_| CommandError::Gone)?
+    }
+
+    /// The host goes down: all containers stop in reverse order of their start, within that time,
+    /// and start with the next boot. Nobody's order, so none is remembered.
+    pub async fn host_goes(&self, within: Duration) -> Result<(), CommandError> {
+        self.send(Command::Host(Some(within))).await
+    }
+
+    /// The host stays up after all: what was to run runs again.
+    pub async fn host_stays(&self) -> Result<(), CommandError> {
+        self.send(Command::Host(None)).await
+    }
+
+    /// Writes something into the audit log that is not of a container.
+    pub fn record(&self, record: audit::Record) {
+        self.audit.record(record);
     }
 
     /// Waits until the status satisfies `wanted`; false when supervision ended before.

@@ -34,7 +34,22 @@ impl Order {
     }
 }
 
+impl Member {
+    pub(super) fn phase(&self) -> Phase {
+        let told = self.report.as_ref();
+        told.map_or(Phase::Unknown, |report| report.status.phase)
+    }
+}
+
 impl Supervisor {
+    /// What is ordered, but that nothing runs on a host that goes down.
+    pub(super) fn goal_of(&self, member: &Member) -> Goal {
+        match (member.goal, self.departure) {
+            (Goal::Run, Some(_)) => Goal::Stop,
+            (goal, _) => goal,
+        }
+    }
+
     pub(super) fn obey(&mut self, command: Command) {
         // A caller that has gone needs no answer.
         match command {
@@ -68,7 +83,30 @@ impl Supervisor {
             Command::Resume(target, reply) => {
                 let _ = reply.send(self.pause(&target, None));
             }
+            Command::Host(within) => self.host(within),
         }
+    }
+
+    /// The host goes down, or stays up after all.
+    fn host(&mut self, within: Option<Duration>) {
+        let departure = within.map(|within| Instant::now() + within);
+        let reason = match (self.departure, departure) {
+            (None, Some(_)) => "the host shuts down",
+            (Some(_), None) => "the host does not shut down after all",
+            _ => return,
+        };
+        self.departure = departure;
+        for (name, member) in &self.members {
+            let phase = member.phase().word();
+            self.ground.audit.record(Record {
+                container: name.clone(),
+                from: phase,
+                to: phase,
+                reason: reason.into(),
+                actor: Actor::Outside,
+            });
+        }
+        self.publish();
     }
 
     fn aim(
@@ -107,14 +145,11 @@ impl Supervisor {
             if meant && member.goal != Goal::Remove {
                 known = true;
                 order(member);
-                let phase = member
-                    .report
-                    .as_ref()
-                    .map_or(Phase::Unknown, |report| report.status.phase);
+                let phase = member.phase().word();
                 self.ground.audit.record(Record {
                     container: name.clone(),
-                    from: phase.word(),
-                    to: phase.word(),
+                    from: phase,
+                    to: phase,
                     reason: format!("{what} is ordered"),
                     actor: Actor::Operator,
                 });

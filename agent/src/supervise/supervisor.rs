@@ -16,7 +16,8 @@ use super::pull::Puller;
 use super::task::{Ground, Task};
 use super::watcher::{self, Notice};
 use super::{
-    Change, Command, Container, ContainerStatus, DockerStatus, Handle, Parts, Settings, Status,
+    Change, Command, Container, ContainerStatus, DockerStatus, Handle, KEPT_FOR_NOW, Parts,
+    Settings, Status,
 };
 use crate::chain::Chain;
 use crate::docker::Docker;
@@ -74,6 +75,7 @@ pub fn new(parts: Parts) -> (Handle, Supervisor) {
         tasks: JoinSet::new(),
         saving: JoinSet::new(),
         adopted: false,
+        departure: None,
     };
     supervisor.plan(parts.settings);
     supervisor.publish();
@@ -109,6 +111,8 @@ pub struct Supervisor {
     saving: JoinSet<Result<(), memory::SaveError>>,
     /// The first list has been looked through for containers of former configs.
     pub(super) adopted: bool,
+    /// When the host will be gone, while it goes down.
+    pub(super) departure: Option<Instant>,
 }
 
 /// One container and its task.
@@ -268,6 +272,8 @@ impl Supervisor {
             let completes = awaited.contains(name.as_str());
             let lane = self.lane.is_given_to(name);
             let paused = member.pause.is_some();
+            let deadline = [member.deadline, self.departure];
+            let deadline = deadline.into_iter().flatten().min();
             member.wanted.send_if_modified(|wanted| {
                 let same = wanted.goal == goal
                     && wanted.turn == member.turn
@@ -276,7 +282,7 @@ impl Supervisor {
                     && wanted.lane == lane
                     && wanted.paused == paused
                     && wanted.hurry == member.hurry
-                    && wanted.deadline == member.deadline
+                    && wanted.deadline == deadline
                     && wanted.docker == docker
                     && wanted.connection == self.connection
                     && Arc::ptr_eq(&wanted.container, &member.container);
@@ -295,7 +301,7 @@ impl Supervisor {
                 wanted.lane = lane;
                 wanted.paused = paused;
                 wanted.hurry = member.hurry;
-                wanted.deadline = member.deadline;
+                wanted.deadline = deadline;
                 wanted.docker = docker;
                 wanted.connection = self.connection;
                 true
@@ -314,15 +320,16 @@ impl Supervisor {
     /// Stops and removals wait until those that depend on the container, and
     /// are to go as well, have come to rest.
     fn present_goal(&self, name: &str, member: &Member) -> Goal {
-        if member.goal == Goal::Run {
+        let goal = self.goal_of(member);
+        if goal == Goal::Run {
             return Goal::Run;
         }
         let held_up = self.members.values().any(|other| {
-            other.goal != Goal::Run
+            self.goal_of(other) != Goal::Run
                 && order::depends_on(&other.container, name)
                 && !other.report.as_ref().is_some_and(|report| report.at_rest)
         });
-        if held_up { Goal::Run } else { member.goal }
+        if held_up { Goal::Run } else { goal }
     }
 
     /// One replacement after the other, in the order of the config.
@@ -353,8 +360,10 @@ impl Supervisor {
                     if container.spec.reads_files() {
                         // Another Arc has the task look at them again.
                         member.container = Arc::new(container);
+                        KEPT_FOR_NOW
+                    } else {
+                        "kept"
                     }
-                    "kept"
                 }
                 Some(member) => {
                     let before = member.container.spec.hash(address.as_deref());
@@ -506,9 +515,9 @@ impl Supervisor {
                     image: member.container.spec.image.clone(),
                     // What has left the config makes no host unfit while it goes.
                     essential: member.container.essential && member.goal != Goal::Remove,
-                    unwanted: member.goal != Goal::Run,
+                    unwanted: self.goal_of(member) != Goal::Run,
                     presumed: told.presumed
-                        && member.goal == Goal::Run
+                        && self.goal_of(member) == Goal::Run
                         && self.docker.reachable != Some(false),
                     ..told
                 }

@@ -15,6 +15,7 @@ use super::pull::{self, Puller};
 use super::settings::Probes;
 use super::state::State;
 use crate::docker::{self, Docker};
+use crate::host::witness::Witness;
 use crate::pulse::{Beat, Pulse};
 use futures_util::future::BoxFuture;
 use std::time::{Duration, SystemTime};
@@ -56,6 +57,8 @@ pub struct Task {
     probes: Attendance,
     double: Attendance,
     draining: Option<(String, drain::Watch)>,
+    /// Of the run that it names.
+    witness: Option<(String, Witness)>,
     reported: Option<Report>,
     beat: Beat,
 }
@@ -83,6 +86,8 @@ enum Heard {
     Health,
     DoubleHealth,
     Connections(drain::Count),
+    /// Its main process is no more; whether memory was too short before.
+    Ended(bool),
     Timer,
 }
 
@@ -105,6 +110,7 @@ impl Task {
             probes: Attendance::none(),
             double: Attendance::none(),
             draining: None,
+            witness: None,
             reported: None,
             wanted,
             hints,
@@ -156,7 +162,19 @@ impl Task {
                 Heard::Connections(count) => {
                     self.mind.connections(count.open, count.quiet, &moment());
                 }
-                Heard::Timer => continue,
+                Heard::Ended(starved) => {
+                    // The run is remembered: nobody watches over it any more.
+                    if starved {
+                        self.mind.starved();
+                    }
+                    continue;
+                }
+                Heard::Timer => {
+                    if let Some((_, witness)) = &mut self.witness {
+                        witness.look();
+                    }
+                    continue;
+                }
             }
             self.attend();
             self.tell().await;
@@ -169,6 +187,7 @@ impl Task {
         let doing = &mut self.doing;
         let tidying = &mut self.tidying;
         let draining = &mut self.draining;
+        let witness = &mut self.witness;
         let probed = self.probes.of.is_some();
         let doubled = self.double.of.is_some();
         tokio::select! {
@@ -177,6 +196,7 @@ impl Task {
             outcome = async { match doing { Some(doing) => (&mut doing.work).await, None => std::future::pending().await } } => Heard::Done(Box::new(outcome)),
             answer = async { match tidying { Some(work) => work.await, None => std::future::pending().await } } => Heard::Tidied(answer),
             count = async { match draining { Some((_, watch)) => watch.next().await, None => std::future::pending().await } } => Heard::Connections(count),
+            starved = async { match witness { Some((_, witness)) => witness.end().await, None => std::future::pending().await } } => Heard::Ended(starved),
             hint = self.hints.recv(), if open => Heard::Hint(hint),
             Ok(()) = self.progress.1.changed() => Heard::Progress,
             Ok(()) = self.probes.health.changed(), if probed => Heard::Health,
@@ -269,12 +289,18 @@ impl Task {
     /// Probes and counts run exactly while what they ask about does.
     fn attend(&mut self) {
         let probes = &self.mind.now.container.probes;
-        let docker = &self.ground.docker;
         let name = self.mind.name();
         self.probes
-            .follow(name, self.mind.attended(), probes, docker);
+            .follow(name, self.mind.attended(), probes, &self.ground);
         self.double
-            .follow(name, self.mind.attended_double(), probes, docker);
+            .follow(name, self.mind.attended_double(), probes, &self.ground);
+        let run = self.mind.process().map(|(run, ..)| run);
+        if self.witness.as_ref().map(|(of, _)| of.as_str()) != run {
+            self.witness = self
+                .mind
+                .process()
+                .and_then(|(run, id, pid)| Some((run.to_owned(), Witness::over(pid, id)?)));
+        }
         let drained = self.mind.drained();
         let is_watched = match (&self.draining, drained) {
             (Some((run, _)), Some(held)) => *run == held.run,
@@ -307,6 +333,7 @@ impl Task {
             State::Running(_) | State::Draining { .. }
         );
         counts.show(&report.status, up);
+        counts.show_times(&report.status, now.wall);
         self.reported = Some(report.clone());
         // A supervisor that has gone stops this task by other means.
         let _ = self.ground.reports.send(report).await;
@@ -341,7 +368,7 @@ impl Attendance {
         }
     }
 
-    fn follow(&mut self, name: &str, run: Option<Attended>, probes: &Probes, docker: &Docker) {
+    fn follow(&mut self, name: &str, run: Option<Attended>, probes: &Probes, ground: &Ground) {
         let same = match (&self.of, &run) {
             (Some((known, by)), Some(run)) => known.run == run.run && by == probes,
             (None, None) => true,
@@ -356,10 +383,11 @@ impl Attendance {
         let (tell, health) = watch::channel(Health::default());
         self.health = health;
         let target = probe::Target {
-            docker: docker.clone(),
+            docker: ground.docker.clone(),
             name: name.to_owned(),
             id: run.id.clone(),
             started: run.since,
+            failures: ground.counts.probe_failures.clone(),
         };
         self.running
             .spawn(probe::attend(probes.clone(), target, run.passed, tell));

@@ -1,6 +1,7 @@
 //! The state machine as tables, the order of starts, and the room with a Docker
 //! that is not there.
 
+use super::spec::{EnvFile, EnvFormat};
 use super::state::{
     Action, Event, Exited, Failure, Policy, Running, Sight, Signal, State, Swap, Then, Wish,
 };
@@ -403,11 +404,72 @@ async fn status_and_orders_are_answered_while_docker_is_not_there_or_hangs() {
     }
 }
 
+/// A shutdown is nobody's order: it overrules none, and none of it is remembered.
+#[tokio::test]
+async fn a_host_that_goes_down_has_all_stop_and_one_that_stays_has_them_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let containers = vec![container("app", &[]), container("idle", &[])];
+    let (handle, supervisor) = super::new(parts(dir.path(), containers));
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(supervisor.run(stop.clone()));
+    let idle = Target::Named("idle".into());
+    handle.stop(idle.clone(), Haste::default()).await.unwrap();
+    let unwanted = async |expected: [bool; 2]| {
+        let is_so = |status: &super::Status| {
+            let shown = status.containers.iter().map(|one| one.unwanted);
+            shown.eq(expected)
+        };
+        let wait = tokio::time::timeout(Duration::from_secs(20), handle.wait_for(is_so));
+        assert!(wait.await.unwrap());
+    };
+    unwanted([false, true]).await;
+    handle.host_goes(Duration::from_secs(60)).await.unwrap();
+    unwanted([true, true]).await;
+    // An order does not bring up what the host takes down.
+    handle.start(Target::All).await.unwrap();
+    handle.stop(idle, Haste::default()).await.unwrap();
+    unwanted([true, true]).await;
+    handle.host_stays().await.unwrap();
+    unwanted([false, true]).await;
+    let reasons: Vec<String> = handle
+        .events(0, 100, Some("app"))
+        .into_iter()
+        .filter(|event| event.actor == "outside")
+        .map(|event| event.reason)
+        .collect();
+    let both = [
+        "the host shuts down",
+        "the host does not shut down after all",
+    ];
+    assert_eq!(reasons, both);
+    handle.host_goes(Duration::from_secs(60)).await.unwrap();
+    unwanted([true, true]).await;
+    stop.cancel();
+    tasks.join_all().await;
+    let (handle, _supervisor) = super::new(parts(
+        dir.path(),
+        vec![container("app", &[]), container("idle", &[])],
+    ));
+    let after: Vec<bool> = handle
+        .status()
+        .containers
+        .iter()
+        .map(|one| one.unwanted)
+        .collect();
+    assert_eq!(after, [false, true], "as after a boot");
+}
+
 #[tokio::test]
 async fn a_reload_says_what_it_replaces_and_what_it_leaves_running() {
     let dir = tempfile::tempdir().unwrap();
-    let [a, b, c] = ["a", "b", "c"].map(|name| container(name, &[]));
-    let containers = vec![a.clone(), b.clone(), c.clone()];
+    let [a, b, c, mut d] = ["a", "b", "c", "d"].map(|name| container(name, &[]));
+    d.spec.env_files = vec![EnvFile {
+        path: "/none".into(),
+        required: true,
+        format: EnvFormat::default(),
+    }];
+    let containers = vec![a.clone(), b.clone(), c.clone(), d.clone()];
     let (handle, supervisor) = super::new(parts(dir.path(), containers));
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
@@ -416,10 +478,11 @@ async fn a_reload_says_what_it_replaces_and_what_it_leaves_running() {
     changed.spec.image = "app:2".into();
     let mut retimed = c;
     retimed.stop_grace_period = Duration::from_secs(5);
-    let containers = vec![a, changed, retimed];
+    let containers = vec![a, changed, retimed, d];
     let changes = handle.reload(wanted(containers)).await.unwrap();
     let what: Vec<_> = changes.iter().map(|change| change.what).collect();
-    assert_eq!(what, ["kept", "replaced", "updated in place"]);
+    let of_files = "kept, replaced if its files have changed";
+    assert_eq!(what, ["kept", "replaced", "updated in place", of_files]);
     stop.cancel();
     tasks.join_all().await;
 }

@@ -53,3 +53,34 @@ fn a_restart_policy_of_dockers_is_taken_off() {
         "no",
     );
 }
+
+#[test]
+fn limits_that_someone_has_changed_are_set_again_and_those_that_no_config_sets_are_left() {
+    let stage = Stage::new();
+    let limits = "mem_limit = \"64m\"\npids_limit = 50\ncpus = 0.5";
+    let agent = stage.place.start(&app("squeezed", limits));
+    let before = agent.wait_well("squeezed");
+    let change = "update --memory 32m --memory-swap 32m --pids-limit 20 --cpus 1.5 squeezed";
+    let words: Vec<&str> = change.split(' ').collect();
+    stage.daemon.docker(&words);
+    let fields = ".HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus";
+    put_right(&stage, &agent, &before, fields, "67108864 50 500000000");
+    let told = stage.events("squeezed");
+    let mended = told
+        .iter()
+        .filter(|one| one["reason"] == "put drift right")
+        .count();
+    assert_eq!(mended, 1, "{told:?}");
+
+    stage
+        .daemon
+        .docker(&["update", "--cpu-shares", "512", "squeezed"]);
+    agent.wait_well("squeezed");
+    assert_eq!(
+        stage
+            .daemon
+            .inspect("squeezed", ".HostConfig.CpuShares")
+            .as_str(),
+        "512"
+    );
+}

@@ -2,7 +2,7 @@
 
 use crate::place::{Stage, app, brief, message, restarts, seconds, wait_other, wait_state};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tests::proxy::Call;
+use tests::proxy::{Call, Events};
 use tests::wait;
 
 #[test]
@@ -84,22 +84,36 @@ fn each_end_has_its_class_in_status_and_metrics() {
     }
 }
 
+/// Gives it a log line to make that is bigger than its memory.
+fn overeat(stage: &Stage, name: &str) {
+    let address = stage.daemon.inspect(name, ".NetworkSettings.IPAddress");
+    let address = format!("{address}:8080").parse().unwrap();
+    let _ = tests::http::get(address, "/log?n=1&bytes=300000000", &[]);
+}
+
 #[test]
 fn what_memory_was_too_short_for_is_shown_as_oom() {
     let stage = Stage::new();
     let limit = "mem_limit = \"16m\"\nmemswap_limit = \"16m\"";
     let agent = stage.place.start(&app("hungry", limit));
     let before = agent.wait_well("hungry");
-    // A log line that is bigger than its memory.
-    let eat = ["exec", "-d", "hungry", "/app", "9090"];
-    stage.daemon.docker(&eat);
-    let address = stage.daemon.inspect("hungry", ".NetworkSettings.IPAddress");
-    let address = format!("{address}:8080").parse().unwrap();
-    let _ = tests::http::get(address, "/log?n=1&bytes=300000000", &[]);
+    overeat(&stage, "hungry");
     let after = wait_other(&agent, &before);
     assert_eq!(after["last_exit"]["class"], "oom", "{after}");
     let series = "agent_container_restarts_total{container=\"hungry\",reason=\"oom\"}";
     assert_eq!(stage.metric(series).as_deref(), Some("1"));
+}
+
+#[test]
+fn where_dockers_event_of_it_is_lost_the_cgroup_tells_of_the_oom() {
+    let stage = Stage::new();
+    stage.proxy.events(Events::Without("\"oom\""));
+    let limit = "mem_limit = \"16m\"\nmemswap_limit = \"16m\"";
+    let agent = stage.place.start(&app("unheard", limit));
+    let before = agent.wait_well("unheard");
+    overeat(&stage, "unheard");
+    let after = wait_other(&agent, &before);
+    assert_eq!(after["last_exit"]["class"], "oom", "{after}");
 }
 
 #[test]
@@ -113,6 +127,9 @@ fn what_only_another_config_can_mend_waits_a_minute_and_starts_at_once_with_one(
         let memory: serde_json::Value = serde_json::from_slice(&memory).ok()?;
         memory["containers"]["unfit"]["wait_until"].as_u64()
     });
+    let series = "agent_container_backoff_seconds{container=\"unfit\"}";
+    let shown: f64 = stage.metric(series).unwrap().parse().unwrap();
+    assert!((48.0..=72.0).contains(&shown), "{shown}");
     let left = UNIX_EPOCH + Duration::from_millis(until);
     let left = left.duration_since(SystemTime::now()).unwrap();
     assert!(

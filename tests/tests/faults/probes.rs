@@ -1,7 +1,7 @@
 //! Probes that restart.
 
 use crate::place::{Stage, app, heartbeat, seconds, wait_other};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tests::agent::free_port;
 use tests::{http, wait};
 
@@ -27,6 +27,17 @@ fn a_container_that_fails_its_liveness_probe_is_restarted_and_says_why() {
     assert_eq!(after["restarts"], 1, "{after}");
     let series = "agent_container_restarts_total{container=\"lifeless\",reason=\"liveness\"}";
     assert_eq!(stage.metric(series).as_deref(), Some("1"));
+    let series = "agent_container_probe_failures_total{container=\"lifeless\",probe=\"liveness\"}";
+    let bad: u32 = stage.metric(series).unwrap().parse().unwrap();
+    assert!((3..=5).contains(&bad), "{bad}");
+    let series = "agent_container_start_time_seconds{container=\"lifeless\"}";
+    let started: f64 = stage.metric(series).unwrap().parse().unwrap();
+    let age = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
+        - started;
+    assert!((0.0..120.0).contains(&age), "{age}");
     // the fresh one answers 200 and is left alone
     wait::holds_for(seconds(2), "it is left alone", || {
         agent.container("lifeless")["pid"] == after["pid"]

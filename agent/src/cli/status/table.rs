@@ -1,6 +1,6 @@
 //! The status as an operator reads it: plain text, 80 columns where names allow.
 
-use crate::control::protocol::{Container, Exit, Job, Logs, Metrics, Status};
+use crate::control::protocol::{Container, Exit, Host, Job, Logs, Metrics, Status};
 use jiff::Timestamp;
 
 /// All sections. `now` is the reader's clock, for ages.
@@ -223,7 +223,29 @@ fn host(status: &Status) -> String {
         (Some(root), Some(percent)) => format!("  {root} {percent} % used"),
         _ => String::new(),
     };
-    format!("HOST        docker {word}{disk}\n")
+    let systemd = match status.host.systemd.as_deref() {
+        Some("running") => "  systemd ok".to_owned(),
+        Some(word) => format!("  systemd {word}"),
+        None => String::new(),
+    };
+    format!(
+        "HOST        docker {word}{systemd}{disk}{}\n",
+        reboot(&status.host)
+    )
+}
+
+/// Nothing on a host where nobody could tell.
+fn reboot(host: &Host) -> String {
+    match (&host.reboot_reason, &host.update) {
+        _ if host.shutting_down => "  shutting down".into(),
+        (Some(reason), _) => format!("  reboot: needed, {reason}"),
+        (None, Some(update)) if update.operation == "downloading" => {
+            let percent = (update.progress * 100.0).round();
+            format!("  update: {} {percent} %", update.new_version)
+        }
+        (None, _) if host.systemd.is_some() => "  reboot: not needed".into(),
+        (None, _) => String::new(),
+    }
 }
 
 /// Left-aligned columns two spaces apart, each line ended.

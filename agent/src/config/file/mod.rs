@@ -27,7 +27,7 @@ use crate::host::roots::Roots;
 use crate::listener::Address;
 use crate::metrics::{COLLECTORS, OPTIONAL, Options, why_left_out};
 use crate::supervise::{housekeeping, pull};
-use crate::{cloud, docker, telemetry};
+use crate::{cloud, docker, machine, telemetry};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -71,6 +71,7 @@ pub struct File {
     pub node: Vec<(String, String)>,
     pub cloud: cloud::Settings,
     pub docker: docker::Settings,
+    pub machine: machine::Settings,
     pub images: (pull::Settings, housekeeping::Settings),
     pub containers: Vec<ContainerFile>,
     pub jobs: Vec<JobFile>,
@@ -104,11 +105,13 @@ pub fn read(entries: &[Entry], report: &Report) -> File {
     read::root(entries, report, |root| {
         let (collectors, roots, metrics, metrics_listen, container_metrics) =
             root.take("metrics").table(metrics_section);
+        let (docker, machine) = root.take("docker").table(docker);
         File {
             agent: root.take("agent").table(agent),
             node: node(root.take("node")),
             cloud: root.take("cloud").table(cloud),
-            docker: root.take("docker").table(docker),
+            docker,
+            machine,
             images: root.take("images").table(images::images),
             containers: root.take("containers").named(containers::container),
             jobs: root.take("jobs").named(jobs::job),
@@ -177,12 +180,15 @@ fn cloud(table: &mut Table<'_>) -> cloud::Settings {
     }
 }
 
-fn docker(table: &mut Table<'_>) -> docker::Settings {
+fn docker(table: &mut Table<'_>) -> (docker::Settings, machine::Settings) {
     let default = docker::Settings::default();
-    docker::Settings {
+    let docker = docker::Settings {
         socket: table.take("socket").socket_path().unwrap_or(default.socket),
         timeout: table.take("timeout").duration().unwrap_or(default.timeout),
-    }
+    };
+    let default = machine::Settings::default();
+    let revive = table.take("revive").bool().unwrap_or(default.revive);
+    (docker, machine::Settings { revive })
 }
 
 type MetricsFile = (

@@ -8,12 +8,15 @@
 //! its caller says. A connection on which a call went unanswered or was
 //! abandoned, or that broke, is closed, and the next call makes a new one: a late
 //! answer, or half a message, must meet nobody. Nothing here tries twice, so a
-//! call that changes something is made once at most. No match rule is added, so
-//! nothing arrives but answers.
+//! call that changes something is made once at most. No match rule is added
+//! to it, so nothing arrives but answers; [`signals`] come over connections of their own.
 //!
 //! Spec: "D-Bus Specification" 0.43, "Message Protocol" and "Server Addresses".
 
+pub mod login1;
+pub mod signals;
 pub mod systemd1;
+pub mod update1;
 
 #[cfg(test)]
 mod tests;
@@ -243,6 +246,15 @@ impl Bus {
         let link = timeout_at(deadline, self.open()).await.map_err(deaf)??;
         *self.link() = Some(link.clone());
         Ok(link)
+    }
+
+    /// A new connection, for one who does not share it.
+    async fn opened(&self, deadline: Instant) -> Result<Connection, BusError> {
+        let deadline = deadline.min(Instant::now() + CONNECT);
+        let opened = timeout_at(deadline, self.open()).await;
+        opened.map_err(|_| BusError::Deaf {
+            place: self.0.place.to_string(),
+        })?
     }
 
     async fn open(&self) -> Result<Connection, BusError> {

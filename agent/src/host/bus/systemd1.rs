@@ -118,6 +118,22 @@ impl Session {
         Ok(listed.into_iter().map(unit).collect())
     }
 
+    /// Forgets that a unit has failed, and how often it has been started. Errors: the bus's;
+    /// refused where no such unit is loaded.
+    pub async fn reset_failed(&self, unit: &str) -> Result<(), BusError> {
+        let call = (MANAGER_INTERFACE, "ResetFailedUnit");
+        let message = self.bus.call(MANAGER, call, &unit, self.deadline);
+        message.await.map(drop)
+    }
+
+    /// Has a unit started, unless that would undo what another has ordered. Does not wait for it.
+    pub async fn start(&self, unit: &str) -> Result<(), BusError> {
+        let call = (MANAGER_INTERFACE, "StartUnit");
+        let arguments = (unit, "fail");
+        let message = self.bus.call(MANAGER, call, &arguments, self.deadline);
+        message.await.map(drop)
+    }
+
     /// A text property of the manager: `Version`, `SystemState`, `Virtualization`.
     pub async fn manager(&self, property: &'static str) -> Result<String, BusError> {
         let property = (MANAGER_INTERFACE, property);

@@ -12,7 +12,6 @@
 //! It knows Docker's containers, not the host's other cgroups. Families,
 //! sources and what differs from cAdvisor: docs/container-metrics.md.
 
-mod cgroup;
 mod devices;
 mod families;
 mod files;
@@ -32,6 +31,7 @@ pub use list::Lister;
 pub use serve::ContainerMetrics;
 
 use crate::docker::{self, Docker};
+use crate::host::cgroup::{Cgroup, Tree};
 use crate::host::roots::Roots;
 use crate::listener::Address;
 use crate::metrics::exposition::Page;
@@ -61,12 +61,12 @@ pub fn page_of(roots: &Roots, pid: i32, id: &str) -> Option<String> {
     let mut buffer = Vec::new();
     let process = roots.proc.join(pid.to_string());
     let text = files::once(&process.join("cgroup"), &mut buffer).ok()?;
-    let cgroup = cgroup::Cgroup::of(&text, id, &roots.sys.join("fs/cgroup"))?;
+    let cgroup = Cgroup::of(&text, id, &roots.sys.join("fs/cgroup"))?;
     drop(text);
     let mut devices = devices::Devices::new(&roots.sys);
     let mut stats = match &cgroup.tree {
-        cgroup::Tree::V1(tree) => v1::Reader::new(tree, false).read(&mut devices, &mut buffer),
-        cgroup::Tree::V2(tree) => v2::Reader::new(tree, false).read(&mut devices, &mut buffer),
+        Tree::V1(tree) => v1::Reader::new(tree, false).read(&mut devices, &mut buffer),
+        Tree::V2(tree) => v2::Reader::new(tree, false).read(&mut devices, &mut buffer),
     };
     if let Ok(text) = files::once(&process.join("net/dev"), &mut buffer) {
         stats.interfaces = network::interfaces(&text);

@@ -4,7 +4,6 @@
 //! first [`KEPT`] containers stay open, so that their number stays bounded;
 //! those beyond are read by opening each time.
 
-use super::cgroup::{Cgroup, Tree};
 use super::devices::Devices;
 use super::families::{self, Row};
 use super::files;
@@ -12,6 +11,7 @@ use super::list::{Found, List};
 use super::network;
 use super::stats::Stats;
 use super::{v1, v2};
+use crate::host::cgroup::{Cgroup, Tree};
 use crate::host::roots::Roots;
 use crate::metrics::exposition::{Kind, Page, push_name};
 use crate::metrics::gzip::Gzip;

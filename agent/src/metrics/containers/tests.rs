@@ -1,9 +1,9 @@
 //! Pages over small cgroup trees: v1 with Docker's own driver, v2 with systemd's.
 
-use super::cgroup::Cgroup;
 use super::list::{Found, List, Listing, Ooms};
 use super::sampler::Sampler;
 use super::{network, text};
+use crate::host::cgroup::Cgroup;
 use crate::host::roots::Roots;
 use crate::metrics::tests::{Pages, expect, host, parse_text};
 use proptest::prelude::{prop, proptest};

@@ -1,10 +1,10 @@
 //! A container read from cgroup v1.
 
-use super::cgroup::V1;
 use super::devices::Devices;
 use super::files::Kept;
 use super::stats::{Cpu, Disk, Memory, Stats, Throttling, Usage};
 use super::text::{limit, number, pairs, value};
+use crate::host::cgroup::V1;
 use std::path::Path;
 
 /// cpuacct.stat counts in these. Unit: per second.

@@ -3,8 +3,8 @@
 
 use super::{host, nobody, parse, settings_in};
 use crate::metrics::exposition::Page;
-use crate::metrics::make;
-use crate::metrics::rtnetlink::SharedLinks;
+use crate::metrics::{Shares, make};
+
 use proptest::prelude::*;
 
 /// Collector, a file that it reads below the fixture's roots.
@@ -123,8 +123,8 @@ proptest! {
         settings.options.cpu_info = true;
         settings.options.cpu_flags = Some("".into());
         settings.options.stat_softirq = true;
-        let links = SharedLinks::new();
-        let mut made = make(collector, &settings, &links, &nobody()).unwrap();
+        let shares = Shares::default();
+        let mut made = make(collector, &settings, &shares, &nobody()).unwrap();
         let _ = made.update(&mut page);
         parse(&page);
     }

@@ -7,8 +7,8 @@
 
 use super::pages::{Family, Labels, Pages};
 use super::{nobody, page_of, parse_text, roots_in};
-use crate::metrics::rtnetlink::SharedLinks;
-use crate::metrics::{COLLECTORS, Filter, OPTIONAL, Options, Settings, make};
+
+use crate::metrics::{COLLECTORS, Filter, OPTIONAL, Options, Settings, Shares, make};
 use std::path::{Path, PathBuf};
 
 /// Not on the expected page: they ask the running kernel, or have no fixture.
@@ -198,7 +198,7 @@ fn our_page(fixtures: &Path) -> Pages {
         .iter()
         .chain(OPTIONAL)
         .filter(|name| !NOT_IN_FIXTURES.contains(name))
-        .map(|name| make(name, &settings, &SharedLinks::new(), &nobody()).unwrap())
+        .map(|name| make(name, &settings, &Shares::default(), &nobody()).unwrap())
         .collect();
     let mut pages = page_of(collectors);
     let errors = pages

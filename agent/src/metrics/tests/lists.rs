@@ -3,8 +3,8 @@
 use super::{nobody, settings_in};
 use crate::host::roots::Roots;
 use crate::metrics::left_out::LEFT_OUT;
-use crate::metrics::rtnetlink::SharedLinks;
-use crate::metrics::{COLLECTORS, OPTIONAL, make};
+
+use crate::metrics::{COLLECTORS, OPTIONAL, Shares, make};
 use std::path::Path;
 
 #[test]
@@ -18,7 +18,7 @@ fn every_listed_collector_exists_under_its_name_in_order_and_is_documented() {
                 make(
                     name,
                     &settings_in(Roots::default()),
-                    &SharedLinks::new(),
+                    &Shares::default(),
                     &nobody()
                 )
                 .map(|made| made.name()),
@@ -40,7 +40,7 @@ fn what_is_left_out_is_listed_with_its_reason_and_not_built() {
             make(
                 one.name,
                 &settings_in(Roots::default()),
-                &SharedLinks::new(),
+                &Shares::default(),
                 &nobody()
             )
             .is_none()

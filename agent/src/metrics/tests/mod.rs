@@ -16,6 +16,7 @@ use crate::host::roots::Roots;
 use crate::metrics::collector::{Collector, Selection};
 use crate::metrics::desk::Desk;
 use crate::metrics::exposition::Page;
+use crate::metrics::netstat::Octets;
 use crate::metrics::scraper::{Job, Tools};
 use crate::metrics::{Options, Settings, Shared, Status, Units, look, systemd};
 pub use pages::{Pages, parse_text};
@@ -53,7 +54,12 @@ pub struct Room {
 impl Room {
     pub fn new(collectors: Vec<Box<dyn Collector>>) -> Room {
         let shared = Arc::new(Shared::default());
-        let tools = Tools::new(prometheus::Registry::new(), shared.clone(), true);
+        let tools = Tools::new(
+            prometheus::Registry::new(),
+            shared.clone(),
+            Octets::default(),
+            true,
+        );
         let desk = Desk::new(collectors, tools, 1);
         look(&desk, Instant::now(), Instant::now());
         Room { desk, shared }

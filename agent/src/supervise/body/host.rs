@@ -1,6 +1,7 @@
 //! The host's side of a container: limits, rights, mounts, ports, logging.
 
 use super::{BodyError, hash_map, key_of, listed, network};
+use crate::docker::container::Limits;
 use crate::supervise::spec::resolve::Resolved;
 use crate::supervise::spec::{Logging, MountKind, Propagation, SecretSource, Spec};
 use bollard::models::{
@@ -72,6 +73,21 @@ pub fn config(
         runtime: spec.runtime.clone(),
         ..HostConfig::default()
     })
+}
+
+/// What of it Docker could be told to change later.
+pub fn limits(spec: &Spec) -> Limits {
+    // What is too large for Docker has been refused before anything was made.
+    let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
+    Limits {
+        memory: signed(spec.mem_limit),
+        memory_swap: spec.memswap_limit,
+        memory_reservation: signed(spec.mem_reservation),
+        nano_cpus: signed(spec.nano_cpus),
+        cpu_shares: spec.cpu_shares,
+        cpuset: spec.cpuset.clone(),
+        pids: spec.pids_limit,
+    }
 }
 
 /// Synchronous with acks: nothing that a container prints is lost while the

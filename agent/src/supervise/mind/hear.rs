@@ -9,7 +9,7 @@ use crate::chain::Chain;
 use crate::docker::container::{Container, Summary};
 use crate::docker::{self, events};
 use crate::supervise::act::{Found, LaunchError, double_name};
-use crate::supervise::body::LABEL_SPEC;
+use crate::supervise::body::{self, LABEL_SPEC};
 use crate::supervise::memory::{SavedExit, millis};
 use crate::supervise::settings::Takeover;
 use crate::supervise::spec::hash;
@@ -19,8 +19,12 @@ use std::time::{Duration, SystemTime};
 
 /// A run that was shorter is brief.
 const BRIEF: Duration = Duration::from_secs(60);
+/// Between tries to put right what Docker would not.
+const REPAIR_AGAIN: Duration = Duration::from_secs(60);
 /// Ends within this much time that make a crash loop, and how many of them.
 const CRASH_LOOP: (Duration, usize) = (Duration::from_secs(600), 5);
+/// How a process ends that SIGKILL has ended.
+const KILLED: i64 = 137;
 /// Longest wait that is taken over from an agent that has gone.
 const LONGEST_WAIT: Duration = Duration::from_secs(75);
 
@@ -74,7 +78,15 @@ impl Mind {
                 self.feed(Event::RemoveFailed, moment);
             }
             Outcome::Repaired(Ok(())) => self.look_at = Some(moment.at),
-            Outcome::Repaired(Err(error)) => self.look_again(&error, moment),
+            Outcome::Repaired(Err(error)) if error.is_unreachable() => {
+                self.look_again(&error, moment);
+            }
+            Outcome::Repaired(Err(error)) => {
+                let error = Chain(&error).to_string();
+                tracing::warn!(container = self.name(), error, "drift is not put right");
+                self.message = Some(error);
+                self.look_at = Some(moment.at + REPAIR_AGAIN);
+            }
         }
     }
 
@@ -117,6 +129,7 @@ impl Mind {
         }
         if !was_same {
             (self.oom, self.signalled) = (false, false);
+            self.unlimited = None;
         }
         if self.tried.is_none() {
             self.tried = self.held.as_ref().map(|held| held.hash.as_str().into());
@@ -130,7 +143,10 @@ impl Mind {
                 self.tidy_at = Some(moment.at + TIDY_AFTER);
             }
             self.look_for_drift(&container);
+            let beside = self.double.clone();
             self.feed(Event::Sighted(self.sight_running()), moment);
+            // One that nobody expected is forgotten by now, and still runs.
+            self.double = self.double.take().or(beside);
             self.take_double_over(moment);
             return;
         }
@@ -191,7 +207,15 @@ impl Mind {
         if self.held.as_ref().is_none_or(|held| held.foreign) {
             return;
         }
+        let (target, wanted) = self.target();
+        let is_that = (self.held.as_ref()).is_some_and(|held| hash::same(&held.hash, &wanted));
+        let limited = !is_that
+            || body::limits(&target.spec).hold_in(&container.limits)
+            // Docker was told, and made this of it.
+            || self.unlimited.as_ref() == Some(&container.limits);
+        self.unlimited = (!limited).then(|| container.limits.clone());
         let drift = [
+            (!limited, Repair::Limits),
             (container.name != self.name(), Repair::Name),
             (container.paused, Repair::Paused),
             (container.restarts_by_itself, Repair::RestartPolicy),
@@ -369,7 +393,12 @@ impl Mind {
         }
         let double = double_name(self.name());
         let others: Vec<&Summary> = all.iter().filter(|one| one.name != double).collect();
-        let doubles = all.iter().any(|one| is(&self.double, one));
+        // Somebody may have started what was left of an earlier one.
+        let beside = all.iter().find(|one| one.name == double && one.running);
+        let doubles = match beside {
+            Some(one) => is(&self.double, one),
+            None => self.double.is_none(),
+        };
         let named = |one: &Summary| one.name == self.name() && !one.paused;
         match &self.state {
             State::Unknown { .. } => false,
@@ -377,7 +406,7 @@ impl Mind {
                 let n_running = others.iter().filter(|one| one.running).count();
                 others.iter().any(|one| is(&self.held, one) && named(one))
                     && n_running == 1
-                    && doubles == self.double.is_some()
+                    && doubles
             }
             state if state.expects_process() => others.iter().any(|one| is(&self.held, one)),
             _ => !all.iter().any(|one| one.running),
@@ -397,7 +426,7 @@ impl Mind {
             return;
         }
         match event.what {
-            events::What::Oom => self.oom = true,
+            events::What::Oom => self.starved(),
             events::What::Killed => {
                 self.signalled |= self.state.running().is_some();
             }
@@ -428,6 +457,11 @@ impl Mind {
         }
     }
 
+    /// The kernel has killed something in this run for want of memory.
+    pub fn starved(&mut self) {
+        self.oom = true;
+    }
+
     fn exited(&mut self, code: i64, class: ExitClass, at: Option<SystemTime>, moment: &Moment) {
         let at = at.unwrap_or(moment.wall);
         let exit = self.exit_of(class, at);
@@ -450,7 +484,7 @@ impl Mind {
         }
         match code {
             // The flag alone says that some process inside was hit.
-            137 if self.oom || oom_flag => ExitClass::Oom,
+            KILLED if self.oom || oom_flag => ExitClass::Oom,
             _ if self.signalled => ExitClass::External,
             0 => ExitClass::Clean,
             126 | 127 => ExitClass::Config,

@@ -10,6 +10,7 @@ mod describe;
 mod health;
 mod hear;
 mod journal;
+mod tidy;
 mod trial;
 mod wish;
 mod work;
@@ -19,21 +20,21 @@ pub use trial::Trial;
 pub use work::{Attended, FetchError, Held, Launch, Next, Note, Outcome, Repair, Work};
 
 use super::act;
+use super::body;
 use super::memory::Entry;
 use super::pull::{self, Priority};
 use super::settings::{Container, Order};
 use super::spec::hash;
 use super::state::{Action, Drainage, Event, Policy, Signal, State, Step, Swap};
 use super::{Phase, PullStatus, transition};
-use crate::docker::{self, container::Summary, events};
+use crate::docker::container::{Limits, Summary};
+use crate::docker::events;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// From a start until dead generations are cleared away.
 const TIDY_AFTER: Duration = Duration::from_secs(1);
-/// Between tries to clear away dead generations; spread, so that not all come at once.
-const TIDY_AGAIN: Duration = Duration::from_secs(60);
 /// Between looks at what runs undisturbed: drift of which no event told.
 const LOOK_OVER: Duration = Duration::from_secs(300);
 /// Between looks while an answer was unclear.
@@ -113,6 +114,8 @@ pub struct Mind {
     pending: Option<Action>,
     repair: Vec<Repair>,
     repairing: bool,
+    /// Limits that were found and are not those of the config; Docker has been told.
+    unlimited: Option<Limits>,
     tidy_at: Option<Instant>,
     prev_taken: bool,
     look_at: Option<Instant>,
@@ -151,6 +154,7 @@ impl Mind {
             pending: None,
             repair: Vec::new(),
             repairing: false,
+            unlimited: None,
             tidy_at: None,
             prev_taken: false,
             look_at: now.docker.then_some(moment.at),
@@ -290,40 +294,16 @@ impl Mind {
             .min()
     }
 
-    /// When dead generations are to be cleared away, where that is of use now.
-    pub fn tidy_due(&self) -> Option<(Instant, &Held)> {
-        let settled = matches!(
-            self.state,
-            State::Running(_) | State::Backoff { .. } | State::Stopped | State::Completed
-        ) && !self.state.expects_double();
-        match (self.tidy_at, &self.held) {
-            (Some(at), Some(held)) if settled && self.now.docker && !self.is_busy() => {
-                Some((at, held))
-            }
-            _ => None,
-        }
-    }
-
-    /// The task has begun to clear away.
-    pub fn tidying(&mut self) {
-        self.tidy_at = None;
-    }
-
-    /// Whether a dead generation is kept under `<name>.prev`.
-    pub fn tidied(&mut self, answer: Result<bool, docker::Error>, moment: &Moment) {
-        match answer {
-            Ok(kept) => self.prev_taken = kept,
-            Err(error) => {
-                tracing::debug!(container = self.name(), error = %crate::chain::Chain(&error), "dead generation stays for now");
-                self.tidy_at = Some(moment.at + TIDY_AGAIN.mul_f64(0.8 + 0.4 * moment.spread));
-            }
-        }
-    }
-
     /// The run to probe, while there is one.
     pub fn attended(&self) -> Option<Attended> {
         let passed = self.state.running()?.started;
         self.held.as_ref().map(|held| attended(held, passed))
+    }
+
+    /// The run, id and main process of what runs.
+    pub fn process(&self) -> Option<(&str, &str, i64)> {
+        let held = self.held.as_ref().filter(|held| !held.dead)?;
+        Some((&held.run, &held.id, held.pid?))
     }
 
     /// The one beside it, while it has to prove itself.
@@ -572,12 +552,14 @@ impl Mind {
         }
         let id = self.held.as_ref()?.id.clone();
         let what = std::mem::take(&mut self.repair);
+        let limits = body::limits(&self.target().0.spec);
         self.repairing = true;
         self.record("put drift right");
         Some(Next::Begin(Work::Repair {
             id,
             name: self.name().to_owned(),
             what,
+            limits,
         }))
     }
 }

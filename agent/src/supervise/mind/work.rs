@@ -1,6 +1,7 @@
 //! What a mind orders, what it is answered, and what it speaks of.
 
 use crate::docker;
+use crate::docker::container::Limits;
 use crate::supervise::act::{Found, LaunchError};
 use crate::supervise::audit::Record;
 use crate::supervise::pull::Priority;
@@ -46,6 +47,7 @@ pub enum Work {
         id: String,
         name: String,
         what: Vec<Repair>,
+        limits: Limits,
     },
 }
 
@@ -70,6 +72,8 @@ pub enum Repair {
     Paused,
     /// Docker would restart it by itself.
     RestartPolicy,
+    /// Someone has changed a limit that the config sets.
+    Limits,
 }
 
 /// What came of a [`Work`].

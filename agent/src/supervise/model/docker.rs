@@ -257,7 +257,9 @@ impl Daemon {
                 }
                 Some(Outcome::Removed(Ok(())))
             }
-            Work::Repair { id, name, what } => Some(Outcome::Repaired(self.repair(id, name, what))),
+            Work::Repair { id, name, what, .. } => {
+                Some(Outcome::Repaired(self.repair(id, name, what)))
+            }
         }
     }
 
@@ -403,6 +405,7 @@ impl Daemon {
                 Repair::Paused if sim.life == Life::Paused => sim.life = Life::Runs,
                 Repair::Paused => {}
                 Repair::RestartPolicy => sim.restarts_by_itself = false,
+                Repair::Limits => {}
             }
         }
         Ok(())

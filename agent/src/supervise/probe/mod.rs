@@ -23,6 +23,7 @@ use crate::docker::Docker;
 use exec::Exec;
 use futures_util::future::join;
 use native::Native;
+use prometheus::{IntCounter, IntCounterVec};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -81,6 +82,8 @@ pub struct Target {
     /// When the run began; None: long ago. A liveness probe leaves it one
     /// period from then.
     pub started: Option<Instant>,
+    /// Bad answers, by container and probe.
+    pub failures: IntCounterVec,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +141,7 @@ struct Asked<'a> {
     probe: &'a Probe,
     /// The container's name.
     name: &'a str,
+    failures: IntCounter,
     tell: &'a watch::Sender<Health>,
     asker: Asker,
     tally: Tally,
@@ -169,6 +173,7 @@ impl<'a> Asked<'a> {
             kind,
             probe,
             name: &target.name,
+            failures: (target.failures).with_label_values(&[&*target.name, kind.word()]),
             tell,
             asker: match &probe.check {
                 Check::Http { .. } => Asker::Http,
@@ -238,6 +243,9 @@ impl<'a> Asked<'a> {
             Answer::Good | Answer::Bad(_) | Answer::Pending => None,
         };
         self.doubt(doubt);
+        if matches!(answer, Answer::Bad(_)) {
+            self.failures.inc();
+        }
         match self.tally.count(answer, self.probe) {
             None => {}
             Some(Verdict::Bad(why)) => {

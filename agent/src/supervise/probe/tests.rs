@@ -6,6 +6,7 @@ use super::{Health, Target, Verdict, attend};
 use crate::chain::Chain;
 use crate::docker::{self, Docker};
 use crate::supervise::{Check, Probe, Probes};
+use prometheus::{IntCounterVec, Opts};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -205,6 +206,14 @@ fn http_probe(port: u16, path: &str, period: u64) -> Probe {
     }
 }
 
+fn failures() -> IntCounterVec {
+    IntCounterVec::new(
+        Opts::new("failures", "Bad answers."),
+        &["container", "probe"],
+    )
+    .unwrap()
+}
+
 fn target(socket: &Path) -> Target {
     let settings = docker::Settings {
         socket: socket.into(),
@@ -215,6 +224,7 @@ fn target(socket: &Path) -> Target {
         name: "app".into(),
         id: "f".repeat(64),
         started: None,
+        failures: failures(),
     }
 }
 

@@ -1,6 +1,6 @@
 use super::{bytes, span, whole};
 use crate::control::protocol::{
-    Config, Container, Docker, Exit, Fact, Logs, Metrics, Output, Pull, Status,
+    Config, Container, Docker, Exit, Fact, Host, Logs, Metrics, Output, Pull, Status, Update,
 };
 use std::collections::BTreeMap;
 
@@ -76,6 +76,10 @@ fn status() -> Status {
             root: Some("/var/lib/docker".into()),
             disk_used_percent: Some(62),
         },
+        host: Host {
+            systemd: Some("running".into()),
+            ..Host::default()
+        },
         jobs: vec![],
         containers: vec![app, falcon],
         logs: Logs {
@@ -120,10 +124,56 @@ falcon      backoff  -      -      7         error 1, 12s ago    falcon:1.42.0
 LOGS        IN   OUT  BUFFERED         OLDEST  LAST ERROR
 aggregator  812  800  1.2 MiB / 1.0 GiB  4s      -
 METRICS     scrapes 17  last 0.6 ms  collectors 34 ok, 0 failed
-HOST        docker 28.0.4  /var/lib/docker 62 % used
+HOST        docker 28.0.4  systemd ok  /var/lib/docker 62 % used  reboot: not needed
 "
     .replace("BUFFERED         OLDEST", "BUFFERED           OLDEST");
     assert_eq!(text, wanted);
+}
+
+#[test]
+fn the_host_line_says_what_is_known_of_updates_and_reboots() {
+    let line = |host: Host| {
+        let status = Status { host, ..status() };
+        let text = whole(&status, NOW.parse().unwrap());
+        text.lines().last().unwrap().to_owned()
+    };
+    let update = |operation: &str| Update {
+        operation: operation.into(),
+        progress: 0.43,
+        new_version: "4593.2.0".into(),
+        last_checked: None,
+    };
+    // Nobody to ask: nothing is claimed.
+    let bare = line(Host::default());
+    assert_eq!(bare, "HOST        docker 28.0.4  /var/lib/docker 62 % used");
+    let downloading = line(Host {
+        systemd: Some("degraded".into()),
+        update: Some(update("downloading")),
+        ..Host::default()
+    });
+    assert!(
+        downloading.contains("  systemd degraded  "),
+        "{downloading}"
+    );
+    assert!(
+        downloading.ends_with("  update: 4593.2.0 43 %"),
+        "{downloading}"
+    );
+    let needed = line(Host {
+        update: Some(update("updated_need_reboot")),
+        reboot_required: true,
+        reboot_reason: Some("update 4593.2.0 is installed".into()),
+        ..Host::default()
+    });
+    assert!(
+        needed.ends_with("  reboot: needed, update 4593.2.0 is installed"),
+        "{needed}"
+    );
+    let leaving = line(Host {
+        shutting_down: true,
+        ..Host::default()
+    });
+    assert!(leaving.ends_with("  shutting down"), "{leaving}");
 }
 
 #[test]
