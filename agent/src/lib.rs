@@ -33,6 +33,7 @@ pub mod backoff;
 pub mod chain;
 pub mod dns;
 pub mod http;
+pub mod ignition;
 pub mod listener;
 pub mod nss;
 pub mod pulse;

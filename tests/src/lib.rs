@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod daemon;
+pub mod file_server;
 pub mod foreign_root;
 pub mod forward;
 pub mod http;
@@ -15,3 +16,4 @@ pub mod proxy;
 pub mod receiver;
 pub mod systemd_host;
 pub mod wait;
+pub mod yaml;

@@ -25,6 +25,7 @@ const GROUND: &[&str] = &[
     "chain",
     "dns",
     "http",
+    "ignition",
     "listener",
     "nss",
     "pulse",

@@ -4,7 +4,9 @@ mod act;
 mod check;
 mod client;
 mod events;
+mod ignition;
 mod status;
+mod version;
 
 use crate::app;
 use crate::chain::Chain;
@@ -23,13 +25,15 @@ pub const NO_AGENT: u8 = 2;
 const RUN_CODES: &str =
     "Exit: 0 stopped in order, 1 could not start or a part ended unasked, 2 wrong command line";
 const CHECK_CODES: &str = "Exit: 0 valid, 1 faulty, 2 a file cannot be read";
+const IGNITION_CODES: &str =
+    "Exit: 0 rendered, 1 refused, with the reason, 2 a file cannot be read";
 const STATUS_CODES: &str = "Exit: 0 all well, 1 degraded, 2 no agent answers";
 const EVENTS_CODES: &str = "Exit: 0 shown, 2 no agent answers";
 const ACT_CODES: &str = "Exit: 0 done, 1 refused, with the reason, 2 no agent answers";
 
 /// Supervises containers, exports node metrics and forwards logs on a container host.
 #[derive(Parser)]
-#[command(name = "agent", version, disable_help_subcommand = true)]
+#[command(name = "agent", version = version::version(), disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,6 +56,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
+    /// Render what puts the agent on a new Flatcar host: its user-data, from the host's config
+    #[command(after_help = IGNITION_CODES)]
+    Ignition(Box<ignition::Options>),
     /// Show everything at a glance
     #[command(after_help = STATUS_CODES)]
     Status {
@@ -187,6 +194,7 @@ pub fn main() -> ExitCode {
             effective,
             state_dir,
         } => check::check(&origin(files, state_dir), effective),
+        Command::Ignition(options) => ignition::ignition(&options),
         Command::Status { name, json, socket } => {
             status::status(&socket.path(), name.as_deref(), json)
         }

@@ -42,6 +42,21 @@ pub fn load(origin: &Origin) -> Result<Loaded, Faults> {
     load_from(origin, Path::new(ETC), &Surroundings::of_process())
 }
 
+/// As the agent would on a host of its own, run as root by its unit: what this
+/// process is does not matter. For rendering what other hosts get.
+pub fn load_for_host(files: Vec<PathBuf>) -> Result<Loaded, Faults> {
+    let origin = Origin {
+        files: Some(files),
+        state_dir: None,
+    };
+    let around = Surroundings {
+        is_root: true,
+        temp: "/tmp".into(),
+        ..Surroundings::default()
+    };
+    load_from(&origin, Path::new(ETC), &around)
+}
+
 pub(super) fn load_from(
     origin: &Origin,
     etc: &Path,

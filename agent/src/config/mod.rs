@@ -33,7 +33,7 @@ mod values;
 mod tests;
 
 pub use fault::{Fault, Faults, Place};
-pub use load::{Loaded, Origin, load};
+pub use load::{Loaded, Origin, load, load_for_host};
 
 use crate::listener::Address;
 use crate::{cloud, docker, logs, machine, metrics, supervise, telemetry};

@@ -4,8 +4,8 @@ use crate::place::{code, text};
 use tests::agent::{Place, binary};
 use tests::program::command;
 
-const COMMANDS: [&str; 7] = [
-    "run", "check", "status", "reload", "restart", "start", "stop",
+const COMMANDS: [&str; 8] = [
+    "run", "check", "ignition", "status", "reload", "restart", "start", "stop",
 ];
 
 #[test]
