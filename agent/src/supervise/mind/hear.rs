@@ -84,8 +84,10 @@ impl Mind {
             Outcome::Repaired(Err(error)) => {
                 let error = Chain(&error).to_string();
                 tracing::warn!(container = self.name(), error, "drift is not put right");
-                self.message = Some(error);
-                self.look_at = Some(moment.at + REPAIR_AGAIN);
+                self.message = Some(error.clone());
+                self.unmended = Some((moment.at + REPAIR_AGAIN, error));
+                // It may be right by now.
+                self.look_at = Some(moment.at + LOOK_AGAIN);
             }
         }
     }
@@ -142,7 +144,7 @@ impl Mind {
             if self.prev_taken && self.tidy_at.is_none() {
                 self.tidy_at = Some(moment.at + TIDY_AFTER);
             }
-            self.look_for_drift(&container);
+            self.look_for_drift(&container, moment);
             let beside = self.double.clone();
             self.feed(Event::Sighted(self.sight_running()), moment);
             // One that nobody expected is forgotten by now, and still runs.
@@ -202,7 +204,7 @@ impl Mind {
         }
     }
 
-    fn look_for_drift(&mut self, container: &Container) {
+    fn look_for_drift(&mut self, container: &Container, moment: &Moment) {
         self.repair.clear();
         if self.held.as_ref().is_none_or(|held| held.foreign) {
             return;
@@ -222,6 +224,15 @@ impl Mind {
         ];
         self.repair
             .extend(drift.into_iter().filter(|one| one.0).map(|one| one.1));
+        match self.unmended.take() {
+            Some((until, error)) if !self.repair.is_empty() && moment.at < until => {
+                self.repair.clear();
+                self.look_at = Some(until);
+                self.unmended = Some((until, error));
+            }
+            Some((_, error)) if self.message.as_ref() == Some(&error) => self.message = None,
+            _ => {}
+        }
     }
 
     /// One beside it that an earlier agent has made is proven, not made again.

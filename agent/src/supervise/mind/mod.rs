@@ -116,6 +116,8 @@ pub struct Mind {
     repairing: bool,
     /// Limits that were found and are not those of the config; Docker has been told.
     unlimited: Option<Limits>,
+    /// Until when drift that Docker would not have put right is left, and its words.
+    unmended: Option<(Instant, String)>,
     tidy_at: Option<Instant>,
     prev_taken: bool,
     look_at: Option<Instant>,
@@ -155,6 +157,7 @@ impl Mind {
             repair: Vec::new(),
             repairing: false,
             unlimited: None,
+            unmended: None,
             tidy_at: None,
             prev_taken: false,
             look_at: now.docker.then_some(moment.at),
